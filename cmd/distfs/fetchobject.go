@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+
+	"distfs/content"
+	"distfs/fetch"
+
+	"github.com/spf13/cobra"
+)
+
+const (
+	verifiedFirst = 4 << 20 // an object of up to this size is written when all of it is verified
+	heldBack      = 1 << 20 // and of a larger one this much of its end
+)
+
+func (p *program) fetchObjectCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "fetch-object " + targetArgs,
+		Short: "Write an object to standard output, verified",
+		Long: `Write an object, a blob or a manifest, to standard output, and keep it in the
+store. What the store has of it is not fetched again.
+
+OBJECT is TAG, DIGEST, @DIGEST or TAG@DIGEST. A HINT is mediatype:TYPE, the one
+type to ask for, or size:N in bytes. Of an object of more than 4 MiB all but
+the last MiB is written while it arrives, and that when the digest of the whole
+matched; a smaller one is written when it matched. Where it does not, the exit
+code is 1 and the last byte was not written.`,
+		Example: `  distfs fetch-object redis:7
+  distfs fetch-object ghcr.io/org/model v1 mediatype:application/vnd.oci.image.manifest.v1+json
+  distfs fetch-object docker.io/library/redis sha256:… >layer.tar.gz`,
+		Args:              atLeast("REFERENCE or LOCATOR"),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              p.interruptible(p.fetchObject),
+	}
+}
+
+func (p *program) fetchObject(ctx context.Context, args []string) error {
+	t, err := p.target(args)
+	if err != nil {
+		return err
+	}
+	store, err := p.openStore()
+	if err != nil {
+		return err
+	}
+	f := p.fetcher(store, fetch.Options{FillBelow: math.MaxInt64})
+	err = p.writeTarget(ctx, f, &t)
+	return errors.Join(err, f.Close(), store.Close())
+}
+
+// target parses args and says on standard error what a short form was taken for.
+func (p *program) target(args []string) (target, error) {
+	t, err := parseTarget(p.hosts, args)
+	if err != nil {
+		return target{}, err
+	}
+	if s := t.taken(args[0], len(args) == 1); s != "" {
+		p.say(s)
+	}
+	return t, nil
+}
+
+func (p *program) writeTarget(ctx context.Context, f *fetch.Fetcher, t *target) error {
+	desc, err := t.describe(ctx, f)
+	if err != nil {
+		return err
+	}
+	obj, err := f.Open(ctx, t.ref.Locator, desc)
+	if err != nil {
+		return t.named(err)
+	}
+	defer obj.Close()
+	if err := p.writeObject(ctx, obj); err != nil {
+		return t.named(err)
+	}
+	return nil
+}
+
+// writeObject writes obj to standard output as it arrives, and its end when
+// the digest of the whole matched. When it returns nil the store has it.
+func (p *program) writeObject(ctx context.Context, obj *fetch.Object) error {
+	held := obj.Size()
+	if held > verifiedFirst {
+		held = heldBack
+	}
+	early := obj.Size() - held
+	at, err := p.writeArriving(ctx, obj, early)
+	if err != nil {
+		return err
+	}
+	if err := obj.Verify(ctx); err != nil {
+		return err
+	}
+	if err := p.writeRange(ctx, obj, at, obj.Size()-at); err != nil {
+		return err
+	}
+	return obj.Commit(ctx)
+}
+
+// writeArriving writes obj up to byte end, in the order of the bytes.
+func (p *program) writeArriving(ctx context.Context, obj *fetch.Object, end int64) (at int64, err error) {
+	for at < end {
+		n := min(content.ChunkSize, end-at)
+		if obj.File() != nil { // whole and verified: there is nothing to wait for
+			n = end - at
+		}
+		if err := p.writeRange(ctx, obj, at, n); err != nil {
+			return at, err
+		}
+		at += n
+	}
+	return at, nil
+}
+
+// writeRange writes n bytes of obj from off on, waiting for them.
+func (p *program) writeRange(ctx context.Context, obj *fetch.Object, off, n int64) error {
+	if f := obj.File(); f != nil {
+		return send(p.stdout, f, off, n)
+	}
+	buf := make([]byte, min(n, content.ChunkSize))
+	for n > 0 {
+		m, err := obj.ReadAt(ctx, buf[:min(n, int64(len(buf)))], off)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if m == 0 {
+			return io.ErrUnexpectedEOF
+		}
+		if _, err := p.stdout.Write(buf[:m]); err != nil {
+			return err
+		}
+		off += int64(m)
+		n -= int64(m)
+	}
+	return nil
+}

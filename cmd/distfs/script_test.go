@@ -1,0 +1,258 @@
+package main_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"distfs/content"
+	"distfs/internal/testregistry"
+
+	"github.com/opencontainers/go-digest"
+	specs "github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestScripts runs the stories of testdata/script. Each has a registry of its
+// own at $REGISTRY, with
+//
+//	library/hello  the blob $HELLO, which is "hello\n"; the image $HELLO_IMAGE of it, tagged 1
+//	library/redis  a docker image of ten layers, tagged 7
+//	models/big     the blob $BIG of $BIG_SIZE bytes, more than 4 MiB
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: false,
+		Setup:               func(env *testscript.Env) error { return setup(t, env) },
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"fault":     cmdFault,
+			"heal":      cmdHeal,
+			"requests":  cmdRequests,
+			"unplug":    cmdUnplug,
+			"mounted":   cmdMounted,
+			"terminate": cmdTerminate,
+			"digestof":  cmdDigestOf,
+			"sizeof":    cmdSizeOf,
+			"arrived":   cmdArrived,
+			"served":    cmdServed,
+			"sentless":  cmdSentLess,
+			"asked":     cmdAsked,
+		},
+	})
+}
+
+type registryKey struct{}
+
+const bigSize = 6<<20 + 123
+
+func setup(t *testing.T, env *testscript.Env) error {
+	reg := testregistry.Start(t, nil)
+	env.Values[registryKey{}] = reg
+	hello := reg.AddBlob("library/hello", []byte("hello\n"))
+	image := addImage(reg, "library/hello", "1", ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageLayerGzip, []byte("hello\n"))
+	layers := make([][]byte, 10)
+	for i := range layers {
+		layers[i] = bytes.Repeat([]byte{byte('0' + i)}, 100_000+rand.IntN(100_000))
+	}
+	redis := addImage(reg, "library/redis", "7",
+		"application/vnd.docker.distribution.manifest.v2+json", "application/vnd.docker.image.rootfs.diff.tar.gzip", layers...)
+	big := reg.AddSynthetic("models/big", testregistry.Synthetic{Seed: 1, Size: bigSize})
+	env.Vars = append(env.Vars,
+		"HOME="+env.WorkDir+"/home",
+		"TEST_ETC="+env.WorkDir+"/etc",
+		"DISTFS_STORE="+env.WorkDir+"/store",
+		"REGISTRY="+reg.Host(),
+		"HELLO="+hello.String(),
+		"HELLO_IMAGE="+image.String(),
+		"REDIS="+redis.String(),
+		"BIG="+big.String(),
+		"BIG_SIZE="+strconv.Itoa(bigSize),
+	)
+	env.Defer(func() { detach(env.WorkDir) })
+	return nil
+}
+
+// detach ends the mounts that a script which failed left below dir.
+func detach(dir string) {
+	for _, mnt := range mountsBelow(dir) {
+		unmount(mnt)
+	}
+}
+
+func addImage(reg *testregistry.Registry, repo, tag, manifestType, layerType string, layers ...[]byte) digest.Digest {
+	config := []byte("{}")
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: manifestType,
+		Config:    ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: reg.AddBlob(repo, config), Size: int64(len(config))},
+	}
+	for _, l := range layers {
+		m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: layerType, Digest: reg.AddBlob(repo, l), Size: int64(len(l))})
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return reg.AddManifest(repo, tag, manifestType, b)
+}
+
+func registryOf(ts *testscript.TestScript) *testregistry.Registry {
+	reg, _ := ts.Value(registryKey{}).(*testregistry.Registry)
+	return reg
+}
+
+// fault flip|cut|stall|status REF [N]: what asks for REF meets it, N being an
+// offset or a status.
+func cmdFault(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: fault KIND REF [N]")
+	}
+	n := 0
+	if len(args) > 2 {
+		var err error
+		n, err = strconv.Atoi(args[2])
+		ts.Check(err)
+	}
+	f := testregistry.Fault{Ref: args[1], At: int64(n), Code: n}
+	switch args[0] {
+	case "flip":
+		f.Act, f.Method = testregistry.FlipBit, http.MethodGet
+	case "cut":
+		f.Act, f.Method = testregistry.Cut, http.MethodGet
+	case "stall":
+		f.Act, f.Method = testregistry.StallBody, http.MethodGet
+	case "status":
+		f.Act = testregistry.Status
+	default:
+		ts.Fatalf("no fault %q", args[0])
+	}
+	registryOf(ts).SetFault(f)
+}
+
+// heal lifts all faults.
+func cmdHeal(ts *testscript.TestScript, _ bool, _ []string) { registryOf(ts).ClearFaults() }
+
+// unplug has the registry refuse connections from now on.
+func cmdUnplug(ts *testscript.TestScript, _ bool, _ []string) { registryOf(ts).Stop() }
+
+// requests N METHOD REF: so many requests there were so far.
+func cmdRequests(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: requests N METHOD REF")
+	}
+	if got := fmt.Sprint(countRequests(ts, args[1], args[2])); got != args[0] {
+		ts.Fatalf("%s %s: %s requests, want %s", args[1], args[2], got, args[0])
+	}
+}
+
+func countRequests(ts *testscript.TestScript, method, ref string) int {
+	n := 0
+	for _, q := range registryOf(ts).Requests() {
+		if q.Method == method && q.Ref == ref {
+			n++
+		}
+	}
+	return n
+}
+
+// awaited polls until ok.
+func awaited(ts *testscript.TestScript, what string, ok func() bool) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			ts.Fatalf("not within a minute: %s", what)
+		}
+	}
+}
+
+// mounted DIR waits until something is mounted there.
+func cmdMounted(ts *testscript.TestScript, neg bool, args []string) {
+	dir := ts.MkAbs(args[0])
+	is := func() bool {
+		for _, m := range mountsBelow(filepath.Dir(dir)) {
+			if m == dir {
+				return true
+			}
+		}
+		return false
+	}
+	if neg {
+		if is() {
+			ts.Fatalf("%s is mounted", dir)
+		}
+		return
+	}
+	awaited(ts, "mounted "+dir, is)
+}
+
+// terminate sends SIGTERM to the processes in the background.
+func cmdTerminate(ts *testscript.TestScript, _ bool, _ []string) {
+	for _, cmd := range ts.BackgroundCmds() {
+		ts.Check(cmd.Process.Signal(syscall.SIGTERM))
+	}
+}
+
+// digestof FILE VAR sets VAR to the digest of the file.
+func cmdDigestOf(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[1], digest.FromString(ts.ReadFile(args[0])).String())
+}
+
+// sizeof FILE N says whether the file has N bytes.
+func cmdSizeOf(ts *testscript.TestScript, neg bool, args []string) {
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if got := strconv.FormatInt(info.Size(), 10); (got == args[1]) == neg {
+		ts.Fatalf("%s has %s bytes", args[0], got)
+	}
+}
+
+// asked METHOD REF waits until somebody asked for REF.
+func cmdAsked(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: asked METHOD REF")
+	}
+	awaited(ts, "asked "+strings.Join(args, " "), func() bool { return countRequests(ts, args[0], args[1]) > 0 })
+}
+
+// arrived DIGEST waits until a MiB of it or more is in the store.
+func cmdArrived(ts *testscript.TestScript, _ bool, args []string) {
+	awaited(ts, "arrived "+args[0], func() bool {
+		store, err := content.Open(ts.Getenv("DISTFS_STORE"))
+		ts.Check(err)
+		defer store.Close()
+		all, err := store.Ingests()
+		ts.Check(err)
+		for _, s := range all {
+			if s.Expected.String() == args[0] && s.Local >= content.ChunkSize {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// served FILE waits until the file can be told the attributes of.
+func cmdServed(ts *testscript.TestScript, _ bool, args []string) {
+	awaited(ts, "served "+args[0], func() bool {
+		_, err := os.Stat(ts.MkAbs(args[0]))
+		return err == nil
+	})
+}
+
+// sentless DIGEST N: all answers together sent fewer bytes of it.
+func cmdSentLess(ts *testscript.TestScript, _ bool, args []string) {
+	limit, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	if n := registryOf(ts).Sent(digest.Digest(args[0])); n >= limit {
+		ts.Fatalf("%s: %d bytes were sent, by %q", args[0], n, registryOf(ts).Ranges(digest.Digest(args[0])))
+	}
+}

@@ -1,0 +1,101 @@
+package main_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	distfs "distfs/cmd/distfs"
+)
+
+// source makes a file of n random bytes.
+func source(t testing.TB, n int64) (*os.File, []byte) {
+	t.Helper()
+	want := make([]byte, n)
+	if _, err := rand.NewChaCha8([32]byte{1}).Read(want); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "src")
+	if err := os.WriteFile(name, want, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f, want
+}
+
+func TestSendToFile(t *testing.T) {
+	src, want := source(t, 3<<20+17)
+	for name, flags := range map[string]int{"written": os.O_RDWR, "appended": os.O_RDWR | os.O_APPEND} {
+		dst, err := os.OpenFile(filepath.Join(t.TempDir(), "dst"), flags|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dst.Close()
+		for off := int64(0); off < int64(len(want)); {
+			n := min(1<<20+5, int64(len(want))-off)
+			if err := distfs.Send(dst, src, off, n); err != nil {
+				t.Fatalf("%s: Send(%d, %d) = %v", name, off, n, err)
+			}
+			off += n
+		}
+		if got, err := os.ReadFile(dst.Name()); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: other bytes, %v", name, err)
+		}
+	}
+}
+
+func TestSendToPipe(t *testing.T) {
+	src, want := source(t, 3<<20+17)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	sent := make(chan error, 1)
+	go func() { sent <- errors.Join(distfs.Send(w, src, 5, int64(len(want))-5), w.Close()) }()
+	got, err := io.ReadAll(r)
+	if err := errors.Join(err, <-sent); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want[5:]) {
+		t.Error("other bytes")
+	}
+}
+
+func TestSendFails(t *testing.T) {
+	src, want := source(t, 1<<20)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	if err := distfs.Send(full, src, 0, 1); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("Send to a full disk = %v, want ENOSPC", err)
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if err := distfs.Send(null, src, 1, int64(len(want))); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("Send beyond the end = %v, want an unexpected EOF", err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	r.Close()
+	if err := distfs.Send(w, src, 0, 1); !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("Send to a pipe without a reader = %v, want EPIPE", err)
+	}
+}

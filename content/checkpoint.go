@@ -1,0 +1,100 @@
+package content
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A checkpoint is due after so many bytes, or so long.
+const (
+	checkpointBytes = 64 << 20
+	checkpointTime  = 5 * time.Second
+)
+
+// checkpoints say what of an ingest is still to be synced.
+type checkpoints struct {
+	dirty atomic.Int64 // bytes Done since the last checkpoint
+	last  atomic.Int64 // when that was, in nanoseconds
+
+	mu    sync.Mutex // one at a time
+	named bool       // the names of the ingest are on the disk; guarded by mu
+}
+
+func (c *checkpoints) begin(m *rangeMap) {
+	c.last.Store(time.Now().UnixNano())
+	for _, r := range m.runs(written) {
+		c.dirty.Add(r.n * ChunkSize)
+	}
+}
+
+// Due says whether it is time for a Checkpoint: 64 MiB were Done since the last one, or some and it is 5 s ago.
+func (g *Ingest) Due() bool {
+	dirty := g.disk.dirty.Load()
+	return dirty >= checkpointBytes ||
+		dirty > 0 && time.Now().UnixNano()-g.disk.last.Load() >= int64(checkpointTime)
+}
+
+// Checkpoint makes the chunks that are done by now outlive a power cut. It may run beside readers and writers.
+// If the disk can't sync them, nobody knows what it holds: the ingest is discarded.
+func (g *Ingest) Checkpoint() error {
+	if err := g.enter(); err != nil {
+		return err
+	}
+	defer g.life.RUnlock()
+	return g.checkpoint()
+}
+
+func (g *Ingest) checkpoint() error {
+	c := &g.disk
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	dirty := c.dirty.Swap(0) // before looking: what is done meanwhile is looked at twice rather than never
+	c.last.Store(time.Now().UnixNano())
+	if g.ranges.state() != Filling {
+		return nil
+	}
+	runs := g.ranges.runs(written)
+	if len(runs) == 0 {
+		return nil
+	}
+	if err := fdatasync(g.data); err != nil {
+		return g.wrap(errors.Join(err, g.discard()))
+	}
+	for _, r := range runs {
+		if err := g.ranges.set(r.first, r.n, synced); err != nil {
+			c.dirty.Add(dirty)
+			return g.wrap(err)
+		}
+	}
+	if err := fdatasync(g.ranges.f); err != nil {
+		return g.wrap(errors.Join(err, g.discard()))
+	}
+	if c.named {
+		return nil
+	}
+	if err := errors.Join(syncDir(g.dir()), syncDir(g.s.path("ingest"))); err != nil {
+		if g.ranges.state() != Filling {
+			return nil // committed or discarded meanwhile, and the directory is gone
+		}
+		return g.wrap(err)
+	}
+	c.named = true
+	return nil
+}
+
+func fdatasync(f *os.File) error {
+	for {
+		err := unix.Fdatasync(int(f.Fd()))
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
+		}
+	}
+}

@@ -1,0 +1,76 @@
+package content
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bytes of lock files; below them are chunks.
+const (
+	ownByte       = 1 << 62     // of locks/<alg>-<hex>: who hashes and commits; of locks/key-<hex>: the one writer
+	structureByte = ownByte + 1 // of locks/<ingest name>: who makes, opens, commits or discards the ingest
+)
+
+// A lockFile is a file of locks/ with an open file description of its own, which owns the locks taken through it (fcntl(2),
+// "Open file description locks"): they exclude others in this process as in other ones, and end when it is closed.
+type lockFile struct{ f *os.File }
+
+// openLock opens the lock file name.
+func (s *Store) openLock(name string) (*lockFile, error) {
+	f, err := os.OpenFile(s.path("locks", name), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &lockFile{f}, nil
+}
+
+// close drops all locks. It unlocks first, for a child between fork and exec holds the open file description too.
+func (l *lockFile) close() error {
+	l.unlock(0, 0)
+	return l.f.Close()
+}
+
+// try takes n bytes from first on, or none: then another holds some of them.
+func (l *lockFile) try(first, n int64) (bool, error) {
+	err := l.fcntl(unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Start: first, Len: n})
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// wait takes n bytes from first on, when whoever has them lets go. Only for what is held briefly.
+func (l *lockFile) wait(first, n int64) error {
+	return l.fcntl(unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK, Start: first, Len: n})
+}
+
+// unlock lets go of n bytes from first on; n 0 means all from first on. What it can't let go of for want of memory ends with close.
+func (l *lockFile) unlock(first, n int64) {
+	_ = l.fcntl(unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK, Start: first, Len: n})
+}
+
+// held returns where, in the n bytes from first on, some run of bytes begins that another holds. It may begin before first,
+// and need not be the lowest.
+func (l *lockFile) held(first, n int64) (start int64, ok bool, err error) {
+	lk := unix.Flock_t{Type: unix.F_WRLCK, Start: first, Len: n}
+	if err := l.fcntl(unix.F_OFD_GETLK, &lk); err != nil {
+		return 0, false, err
+	}
+	return lk.Start, lk.Type != unix.F_UNLCK, nil
+}
+
+func (l *lockFile) fcntl(cmd int, lk *unix.Flock_t) error {
+	lk.Whence = io.SeekStart
+	for {
+		err := unix.FcntlFlock(l.f.Fd(), cmd, lk)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return &os.PathError{Op: "lock", Path: l.f.Name(), Err: err}
+		}
+	}
+}

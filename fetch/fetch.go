@@ -1,0 +1,162 @@
+// Package fetch brings the content of repositories into the store, by ranges.
+//
+// It is the one engine that fills the store. An object is a digest, a size and
+// a [Remote] that can read a range of it. A read is answered from the store
+// where the range is there; else it waits for the range, which goes to the
+// front of the queue:
+//
+//	Fetcher ── one pull for each (origin, digest) that is open ── Object, one for each opener
+//	             │  demands   ranges that a read waits for
+//	             │  cursors   reads that go on in sequence: fetched ahead of
+//	             │  fill      the whole object, in order
+//	             └─ workers   a connection each: claim chunks, ask for them, write them, say so
+//
+// Every byte enters through a [content.Ingest], whose claims see to it that no
+// chunk is fetched twice, by whatever process on the store. The origin of an
+// object is its locator's host: until its digest matched, bytes from one host
+// are never shown to the readers of another.
+//
+// What is read of an object that is not whole is vouched for by the transport
+// alone; [Object.Verify] waits until the whole digest matched. Holding bytes
+// back until then is for those who hand bytes to programs.
+//
+// All HTTP of the project is in this package. Errors carry kinds: io/fs's
+// ErrNotExist and ErrPermission, os.ErrDeadlineExceeded, and the syscall.Errno
+// EHOSTUNREACH, EBUSY, ENETUNREACH, ENOSPC and EIO.
+package fetch
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"distfs/content"
+	"distfs/locator"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// DefaultFillBelow is the size below which opening an object fetches all of it.
+const DefaultFillBelow = 64 << 20
+
+// DefaultTimeout is how long a request may go without progress.
+const DefaultTimeout = 30 * time.Second
+
+// Options regulate a Fetcher. A nil *Options means the zero value.
+type Options struct {
+	Offline   bool          // send nothing: what the store does not hold is absent
+	Timeout   time.Duration // without progress, a request ends; 0 means DefaultTimeout
+	FillBelow int64         // opening fetches the whole of what is smaller; 0 means DefaultFillBelow, negative never
+	UserAgent string        // what requests say they come from; "" means "distfs"
+	Log       *slog.Logger  // nil discards
+
+	// DockerConfig is the docker client's config.json, for credentials.
+	// "" means $DOCKER_CONFIG/config.json, else ~/.docker/config.json.
+	DockerConfig string
+
+	// RootCAs vouch for registries. nil means the system's.
+	RootCAs *x509.CertPool
+
+	// Dial opens the connections to registries, token servers and what they
+	// redirect to. nil means a net.Dialer.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// A Fetcher opens objects of repositories. It is safe for use by many
+// goroutines; Close ends all its work.
+type Fetcher struct {
+	store   *content.Store
+	hosts   locator.Hosts
+	opts    Options
+	remotes *remotes
+	limits  *limits
+
+	ctx  context.Context //nolint:containedctx // the lifetime of shared work, which outlives the calls that begin it
+	stop context.CancelFunc
+	wg   sync.WaitGroup // the pulls' goroutines
+
+	mu     sync.Mutex
+	closed bool
+	pulls  map[pullKey]*pull // open, or being filled; guarded by mu
+}
+
+// A pullKey names an object's bytes on their way in. Until its digest matched
+// they are only as good as the origin that sent them.
+type pullKey struct {
+	origin string
+	dgst   digest.Digest
+}
+
+// New returns a Fetcher that fills store from the remotes that hosts names.
+// Neither may change while it is in use; the store stays open after Close.
+func New(store *content.Store, hosts locator.Hosts, opts *Options) *Fetcher {
+	f := &Fetcher{store: store, hosts: hosts, pulls: make(map[pullKey]*pull)}
+	if opts != nil {
+		f.opts = *opts
+	}
+	if f.opts.Timeout <= 0 {
+		f.opts.Timeout = DefaultTimeout
+	}
+	if f.opts.FillBelow == 0 {
+		f.opts.FillBelow = DefaultFillBelow
+	}
+	if f.opts.UserAgent == "" {
+		f.opts.UserAgent = "distfs"
+	}
+	if f.opts.Log == nil {
+		f.opts.Log = slog.New(slog.DiscardHandler)
+	}
+	f.ctx, f.stop = context.WithCancel(context.Background())
+	f.remotes = newRemotes(hosts, &f.opts)
+	f.limits = newLimits()
+	return f
+}
+
+// Close ends every fetch and waits for its goroutines. What arrived is kept.
+// Reads that wait end with context.Canceled. Open fails from then on.
+func (f *Fetcher) Close() error {
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
+	f.stop()
+	f.wg.Wait()
+	f.mu.Lock()
+	pulls := f.pulls
+	f.pulls = make(map[pullKey]*pull)
+	f.mu.Unlock()
+	for _, p := range pulls {
+		p.release()
+	}
+	f.remotes.close()
+	return nil
+}
+
+// repo is how the store names a repository.
+func repo(loc locator.Locator) string { return filepath.ToSlash(loc.String()) }
+
+// origin is whose bytes an unverified ingest holds: the locator's host.
+func origin(loc locator.Locator) string { return loc.Host }
+
+// answered says what the store has on record of an object that loc's
+// repository answered for.
+func (f *Fetcher) answered(loc locator.Locator, dgst digest.Digest) (ocispec.Descriptor, bool) {
+	desc, err := f.store.Object(repo(loc), dgst)
+	return desc, err == nil
+}
+
+// record keeps that loc's repository answered for desc. That it could not be
+// kept costs a request later and nothing else.
+func (f *Fetcher) record(loc locator.Locator, desc ocispec.Descriptor) {
+	desc = ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}
+	if was, ok := f.answered(loc, desc.Digest); ok && was.Size == desc.Size && (was.MediaType == desc.MediaType || desc.MediaType == octets) {
+		return
+	}
+	if err := f.store.SetObject(repo(loc), desc); err != nil {
+		f.opts.Log.Warn("record not kept", "locator", loc.String(), "digest", desc.Digest, "err", err)
+	}
+}

@@ -1,0 +1,300 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"distfs/content"
+	"distfs/locator"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A pull is one object on its way in, shared by all who have it open in this
+// process. Its driver runs while there is something to do; everything else is
+// done by who asks.
+type pull struct {
+	f      *Fetcher
+	key    pullKey
+	loc    locator.Locator // whose repository is asked
+	desc   ocispec.Descriptor
+	remote Remote // nil offline
+	wake   chan struct{}
+
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced at every change that a reader may wait for
+	users    int           // Objects that are open
+	left     time.Time     // when the last of them closed
+	driving  bool          // the driver runs
+	released bool          // gone from the Fetcher
+	known    bool          // the repository answered for the object
+
+	in       *content.Ingest // where the bytes go; nil before they are needed
+	file     *os.File        // the blob, once it is whole
+	verified bool            // the digest matched
+	bad      error           // it did not
+	hashing  bool            // a goroutine hashes
+	syncing  bool            // a goroutine syncs
+	served   bool            // bytes were handed out before the digest matched
+	hashed   int64           // up to where this process hashed
+	unsynced bool            // bytes arrived since the last sync
+
+	uncommitted error // why the verified object is not in the store
+	unkept      error // why bytes are served without being kept
+
+	fill      bool // the whole is wanted, whoever reads
+	halted    bool // a failure stopped the fill, until somebody asks again
+	verifiers int  // who wait for the digest
+	demands   []*demand
+	cursors   []*cursor
+	workers   map[*worker]bool
+	rangeless bool    // the remote answers a range with everything
+	streaming *worker // and who reads it
+	foreign   bool    // another process fetches what is wanted here
+
+	progress time.Time // when bytes last arrived, from whomever
+	seen     int64     // chunks that were here then
+	failures []failure
+	direct   time.Time // until when bytes are served without being kept
+}
+
+// A failure is remembered for a second: the kernel asks for a failed read-ahead
+// again, page by page.
+type failure struct {
+	span
+	err   error
+	until time.Time
+}
+
+const failureMemory = time.Second
+
+// A span is a run of chunks.
+type span struct{ first, n int64 }
+
+func (s span) end() int64           { return s.first + s.n }
+func (s span) and(o span) span      { a := max(s.first, o.first); return span{a, min(s.end(), o.end()) - a} }
+func (s span) overlaps(o span) bool { return s.first < o.end() && o.first < s.end() }
+func chunksOf(off, n int64) span {
+	return span{off / content.ChunkSize, (off+n-1)/content.ChunkSize - off/content.ChunkSize + 1}
+}
+func (p *pull) offset(c int64) int64 { return min(c*content.ChunkSize, p.desc.Size) }
+func (p *pull) chunks() int64        { return (p.desc.Size + content.ChunkSize - 1) / content.ChunkSize }
+func (p *pull) has(s span) bool      { return p.file != nil || p.in != nil && p.in.Has(s.first, s.n) }
+func (p *pull) whole() bool          { return p.has(span{0, p.chunks()}) }
+func (p *pull) wantsAll() bool       { return p.fill && !p.halted || p.verifiers > 0 }
+func (p *pull) serveDirect() bool    { return time.Now().Before(p.direct) }
+
+// pull returns the shared pull of desc, open once more.
+func (f *Fetcher) pull(loc locator.Locator, desc ocispec.Descriptor) (*pull, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, context.Canceled
+	}
+	key := pullKey{origin(loc), desc.Digest}
+	if p := f.pulls[key]; p != nil {
+		if p.desc.Size != desc.Size {
+			return nil, broken("%d bytes, and before %d", desc.Size, p.desc.Size)
+		}
+		p.join()
+		return p, nil
+	}
+	p := &pull{
+		f: f, key: key, loc: loc, desc: desc, users: 1,
+		wake: make(chan struct{}, 1), changed: make(chan struct{}), workers: make(map[*worker]bool),
+	}
+	_, p.known = f.answered(loc, desc.Digest)
+	if !f.opts.Offline {
+		var err error
+		if p.remote, err = f.remotes.of(loc.Host); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.openBlob(); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+		return nil, err
+	}
+	if p.file != nil {
+		if info, err := p.file.Stat(); err != nil || info.Size() != desc.Size {
+			p.file.Close()
+			return nil, broken("%d bytes, and not %d as the store has it", desc.Size, info.Size())
+		}
+	}
+	f.pulls[key] = p
+	return p, nil
+}
+
+func (p *pull) join() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.users++
+	p.halted = false
+}
+
+func (p *pull) leave() {
+	p.f.mu.Lock()
+	defer p.f.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.users--
+	if p.users > 0 {
+		return
+	}
+	p.left = time.Now()
+	if p.driving {
+		p.kick()
+		return
+	}
+	p.forget()
+}
+
+// forget drops the pull where nobody has it open and nothing runs. The
+// Fetcher's lock and the pull's are held.
+func (p *pull) forget() {
+	if p.users > 0 || p.driving || p.hashing || p.syncing || p.released {
+		return
+	}
+	if p.f.pulls[p.key] == p {
+		delete(p.f.pulls, p.key)
+	}
+	p.releaseLocked()
+}
+
+func (p *pull) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.releaseLocked()
+}
+
+func (p *pull) releaseLocked() {
+	if p.released {
+		return
+	}
+	p.released = true
+	if p.in != nil {
+		p.in.Close()
+	}
+	if p.file != nil {
+		p.file.Close()
+	}
+}
+
+// openBlob looks for the whole object in the store.
+func (p *pull) openBlob() error {
+	file, err := p.f.store.Blob(p.desc.Digest)
+	if err != nil {
+		return err
+	}
+	p.file, p.verified = file, true
+	return nil
+}
+
+// open opens the ingest where that was not done. The lock is held.
+func (p *pull) open() error {
+	if p.in != nil || p.file != nil {
+		return nil
+	}
+	want := content.Expect{Ref: p.loc.String() + "@" + p.desc.Digest.String(), Digest: p.desc.Digest, Origin: p.key.origin, Total: p.desc.Size}
+	in, err := p.f.store.Ingest(want)
+	var conflict *content.ConflictError
+	if errors.As(err, &conflict) && p.remote != nil {
+		// A digest has one size: what was begun with another one is worth nothing.
+		p.f.opts.Log.Warn("begun anew", "origin", p.key.origin, "err", err)
+		if err = p.f.store.Abort(want); err == nil {
+			in, err = p.f.store.Ingest(want)
+		}
+	}
+	if errors.Is(err, iofs.ErrExist) {
+		return p.openBlob()
+	}
+	if err != nil {
+		return err
+	}
+	p.in = in
+	p.progress = time.Now()
+	return nil
+}
+
+// announce wakes all who wait for a change. The lock is held.
+func (p *pull) announce() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// kick has the driver look again, and starts it where it does not run. The
+// lock is held.
+func (p *pull) kick() {
+	if p.released {
+		return
+	}
+	if !p.driving {
+		if p.f.ctx.Err() != nil {
+			return
+		}
+		p.driving = true
+		p.f.wg.Add(1)
+		go p.drive()
+		return
+	}
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// fillAll has the whole object fetched, without waiting.
+func (p *pull) fillAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.file != nil || p.bad != nil || p.remote == nil && !p.whole() {
+		return
+	}
+	p.fill, p.halted = true, false
+	p.kick()
+}
+
+// failed returns why a part of s could not be had a moment ago.
+func (p *pull) failed(s span) error {
+	now := time.Now()
+	kept := p.failures[:0]
+	var err error
+	for _, f := range p.failures {
+		if now.After(f.until) {
+			continue
+		}
+		kept = append(kept, f)
+		if err == nil && f.overlaps(s) && !p.has(f.and(s)) {
+			err = f.err
+		}
+	}
+	p.failures = kept
+	return err
+}
+
+// absent is the error of a range that is not here and that nobody is asked
+// for.
+func (p *pull) absent(off int64) error {
+	return &kindError{fmt.Errorf("offline: byte %d of %s is not in the store", off, p.desc.Digest), syscall.ENETUNREACH}
+}
+
+// here counts the chunks that the ingest has.
+func (p *pull) here() int64 {
+	n := p.chunks()
+	for at := int64(0); at < p.chunks(); {
+		first, absent := p.in.Missing(at, p.chunks()-at)
+		if absent == 0 {
+			break
+		}
+		n -= absent
+		at = first + absent
+	}
+	return n
+}
+
+// everything is all of the object as a span.
+func (p *pull) everything() span { return span{0, p.chunks()} }

@@ -1,0 +1,116 @@
+package fetch
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"sync"
+)
+
+// maxRedirects bounds the hops from a registry to the bytes.
+const maxRedirects = 5
+
+// maxTargets bounds how many redirects are remembered.
+const maxTargets = 1024
+
+// follow goes where a registry sends req. Whoever that is gets no credentials,
+// no cookies and nothing of the first request but its Range and Accept.
+func (r *registry) follow(req *http.Request, resp *http.Response) (*http.Response, error) {
+	for hops := 0; isRedirect(resp.StatusCode); hops++ {
+		resp.Body.Close()
+		to, err := resp.Location()
+		if err != nil {
+			return nil, broken("%s: redirect without a target", resp.Request.URL.Host)
+		}
+		if hops == maxRedirects {
+			return nil, broken("%s: more than %d redirects", req.URL.Host, maxRedirects)
+		}
+		if err := checkHop(resp.Request.URL, to); err != nil {
+			return nil, err
+		}
+		if resp, err = r.hop(req, to); err != nil {
+			return nil, err
+		}
+	}
+	return resp, nil
+}
+
+func isRedirect(code int) bool {
+	switch code {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return true
+	}
+	return false
+}
+
+// checkHop refuses a way that leads out of HTTPS or to no web server.
+func checkHop(from, to *url.URL) error {
+	switch {
+	case to.Scheme != "https" && to.Scheme != "http":
+		return broken("%s: redirect to a %q URL", from.Host, oneLine(to.Scheme))
+	case from.Scheme == "https" && to.Scheme == "http":
+		return broken("%s: redirect from HTTPS to HTTP at %s", from.Host, oneLine(to.Host))
+	}
+	return nil
+}
+
+// hop sends req to another URL, bare.
+func (r *registry) hop(req *http.Request, to *url.URL) (*http.Response, error) {
+	next, err := http.NewRequestWithContext(req.Context(), req.Method, to.String(), nil)
+	if err != nil {
+		return nil, broken("%s: redirect to %q", req.URL.Host, oneLine(to.Host))
+	}
+	next.URL.User = nil
+	for _, name := range []string{"Range", "Accept", "Accept-Encoding"} {
+		if v := req.Header.Get(name); v != "" {
+			next.Header.Set(name, v)
+		}
+	}
+	next.Header.Set("User-Agent", r.keys.agent)
+	resp, err := r.bare.Do(next)
+	if err != nil {
+		return nil, kind(req.Context(), trimURL(err))
+	}
+	return resp, nil
+}
+
+// trimURL takes the query out of the URL that net/http puts in its errors: it
+// may be signed.
+func trimURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		if p, perr := url.Parse(u.URL); perr == nil {
+			p.RawQuery, p.User = "", nil
+			u.URL = p.String()
+		}
+	}
+	return err
+}
+
+// targets remembers where a registry sent the readers of an object, so that
+// the next range costs one request and not two.
+type targets struct {
+	mu sync.Mutex
+	m  map[string]*url.URL
+}
+
+func (t *targets) get(object string) *url.URL {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.m[object]
+}
+
+func (t *targets) put(object string, to *url.URL) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.m == nil || len(t.m) >= maxTargets {
+		t.m = make(map[string]*url.URL)
+	}
+	t.m[object] = to
+}
+
+func (t *targets) drop(object string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.m, object)
+}

@@ -1,0 +1,110 @@
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"syscall"
+	"time"
+)
+
+// dialTimeout bounds the making of one connection.
+const dialTimeout = 10 * time.Second
+
+// A transport sends requests as they are: no redirect is followed, nothing is
+// tried again, nothing decompressed. Two of them differ in whom they reach.
+type transport struct {
+	named *http.Transport // whom the user named: registries and their token servers
+	bare  *http.Transport // whom a registry's redirect named: public addresses only
+}
+
+// errRefusedAddr is a redirect's target that is not for others to name.
+var errRefusedAddr = errors.New("address is local: refused as a redirect's target")
+
+func newTransport(opts *Options) *transport {
+	dial := opts.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
+	}
+	bare := opts.Dial
+	if bare == nil {
+		d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second, Control: publicOnly}
+		bare = d.DialContext
+	}
+	return &transport{named: roundTripper(dial, opts), bare: roundTripper(bare, opts)}
+}
+
+// roundTripper has no HTTP/2, on which parallel ranges would share one
+// connection, and asks for bytes as they are stored.
+func roundTripper(dial func(context.Context, string, string) (net.Conn, error), opts *Options) *http.Transport {
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            dial,
+		TLSHandshakeTimeout:    dialTimeout,
+		TLSClientConfig:        &tls.Config{RootCAs: opts.RootCAs},
+		TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{},
+		DisableCompression:     true,
+		MaxIdleConns:           64,
+		MaxIdleConnsPerHost:    16,
+		IdleConnTimeout:        90 * time.Second,
+		ResponseHeaderTimeout:  opts.Timeout,
+		MaxResponseHeaderBytes: 64 << 10,
+		ReadBufferSize:         32 << 10,
+	}
+}
+
+func (t *transport) close() {
+	t.named.CloseIdleConnections()
+	t.bare.CloseIdleConnections()
+}
+
+// publicOnly is a net.Dialer's Control: a registry may redirect to another
+// server, but not into the machine that follows it, nor to what describes it.
+func publicOnly(_, address string, _ syscall.RawConn) error {
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("%w: %s", errRefusedAddr, address)
+	}
+	if local(ap.Addr()) {
+		return fmt.Errorf("%w: %s", errRefusedAddr, ap.Addr())
+	}
+	return nil
+}
+
+// metadata are addresses outside the link-local ranges where clouds tell a
+// machine its secrets.
+var metadata = map[netip.Addr]bool{
+	netip.MustParseAddr("100.100.100.200"): true,
+	netip.MustParseAddr("168.63.129.16"):   true,
+	netip.MustParseAddr("fd00:ec2::254"):   true,
+	netip.MustParseAddr("fd20:ce::254"):    true,
+}
+
+func local(a netip.Addr) bool {
+	a = a.Unmap()
+	return a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() || a.IsUnspecified() || a.IsMulticast() || metadata[a.WithZone("")]
+}
+
+// localName says whether host, as in a URL, is on this machine by its name
+// alone; only then may it redirect to such hosts too.
+func localName(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(trimBrackets(host))
+	return err == nil && local(a)
+}
+
+func trimBrackets(s string) string {
+	if len(s) > 1 && s[0] == '[' && s[len(s)-1] == ']' {
+		return s[1 : len(s)-1]
+	}
+	return s
+}

@@ -1,0 +1,75 @@
+package fs
+
+import (
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// OpenDir answers at once; the listing is made when it is read.
+func (s *server) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	if _, ok := s.table.node(in.NodeId).(directory); !ok {
+		return fuse.ENOTDIR
+	}
+	out.Fh = s.handles.add(&handle{release: func() {}})
+	return fuse.OK
+}
+
+func (s *server) ReleaseDir(in *fuse.ReleaseIn) { s.handles.take(in.Fh) }
+
+func (s *server) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	entries, _, status := s.listing(cancel, in)
+	for i := in.Offset; i < uint64(len(entries)); i++ {
+		e := entries[i]
+		if !out.AddDirEntry(fuse.DirEntry{Name: e.name, Mode: e.mode, Ino: e.ino, Off: i + 1}) {
+			break
+		}
+	}
+	return status
+}
+
+// ReadDirPlus looks every name up on the way. Where that fails the name alone
+// is told, and the kernel will ask if it wants to know.
+func (s *server) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	entries, dir, status := s.listing(cancel, in)
+	ctx, end := s.begin(cancel, &in.InHeader)
+	defer end()
+	for i := in.Offset; i < uint64(len(entries)); i++ {
+		e := entries[i]
+		plus := out.AddDirLookupEntry(fuse.DirEntry{Name: e.name, Mode: e.mode, Ino: e.ino, Off: i + 1})
+		if plus == nil {
+			break
+		}
+		if e.name == "." || e.name == ".." {
+			continue
+		}
+		if n, err := dir.lookup(ctx, e.name); err == nil {
+			s.enter(n, plus)
+		}
+	}
+	return status
+}
+
+// listing returns what the handle lists: made when it is read from its start,
+// and the same until it is read from there again, so that offsets hold.
+func (s *server) listing(cancel <-chan struct{}, in *fuse.ReadIn) ([]entry, directory, fuse.Status) {
+	h, n := s.handles.get(in.Fh), s.table.node(in.NodeId)
+	dir, ok := n.(directory)
+	if h == nil || !ok {
+		return nil, nil, fuse.EBADF
+	}
+	if in.Offset > 0 && h.entries != nil {
+		return h.entries, dir, fuse.OK
+	}
+	ctx, end := s.begin(cancel, &in.InHeader)
+	defer end()
+	entries, err := dir.list(ctx)
+	if err != nil {
+		return nil, nil, s.errno(ctx, "list", n.String(), err)
+	}
+	h.entries = append([]entry{
+		{name: ".", mode: syscall.S_IFDIR, ino: n.identity().ino},
+		{name: "..", mode: syscall.S_IFDIR},
+	}, entries...)
+	return h.entries, dir, fuse.OK
+}

@@ -1,0 +1,80 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	iofs "io/fs"
+	"log/slog"
+	"os"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"distfs/image"
+)
+
+// errnos is what an error is to a program, the first that fits. EAGAIN is not
+// among them and never will be: Python takes it for the end of the file.
+var errnos = []struct {
+	is    error
+	errno syscall.Errno
+	quiet bool // the number says it all
+}{
+	{errStale, syscall.ESTALE, true},
+	{errInterrupted, syscall.EINTR, true},
+	{syscall.ENODATA, syscall.ENODATA, true},
+	{iofs.ErrNotExist, syscall.ENOENT, true},
+	{iofs.ErrPermission, syscall.EACCES, false},
+	{syscall.ENETUNREACH, syscall.ENETUNREACH, true},
+	{syscall.EHOSTUNREACH, syscall.EHOSTUNREACH, false},
+	{syscall.EBUSY, syscall.EBUSY, false},
+	{syscall.EIO, syscall.EIO, false},
+	{os.ErrDeadlineExceeded, syscall.ETIMEDOUT, false},
+	{context.DeadlineExceeded, syscall.ETIMEDOUT, false},
+	{syscall.ENOSPC, syscall.ENOSPC, false},
+	{syscall.EROFS, syscall.EROFS, true},
+}
+
+// errno is the one place where an error becomes a number. What the number
+// does not say is one line in the log. ctx is the request's: if that was
+// interrupted, so was whatever failed in it.
+func (s *server) errno(ctx context.Context, op, path string, err error) fuse.Status {
+	if cause := context.Cause(ctx); cause != nil && isEnd(err) {
+		err = cause
+	}
+	number, quiet := classify(err)
+	if !quiet {
+		s.log.LogAttrs(ctx, slog.LevelWarn, op, slog.String("path", path),
+			slog.String("errno", errnoName(number)), slog.Any("error", err))
+	}
+	return fuse.Status(number)
+}
+
+// isEnd says whether err is that a context ended.
+func isEnd(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+func classify(err error) (number syscall.Errno, quiet bool) {
+	if none := (*image.PlatformError)(nil); errors.As(err, &none) {
+		return syscall.ENOENT, false
+	}
+	for _, e := range errnos {
+		if errors.Is(err, e.is) {
+			return e.errno, e.quiet
+		}
+	}
+	return syscall.EIO, false
+}
+
+// errnoName is the name that a reader sees the number under.
+func errnoName(e syscall.Errno) string {
+	names := map[syscall.Errno]string{
+		syscall.EACCES: "EACCES", syscall.EHOSTUNREACH: "EHOSTUNREACH", syscall.EBUSY: "EBUSY",
+		syscall.EIO: "EIO", syscall.ETIMEDOUT: "ETIMEDOUT", syscall.ENOSPC: "ENOSPC",
+	}
+	if name := names[e]; name != "" {
+		return name
+	}
+	return e.Error()
+}

@@ -1,0 +1,140 @@
+// Package fs shows image registries as a read-only file system.
+//
+//	HOST/a/b/                  a repository, or a part of its path: by grammar alone
+//	HOST/a/b/sha256:<hex>      an object: a file of the blob's exact bytes
+//	HOST/a/b:TAG               a link to b@sha256:<hex>
+//	HOST/a/b@sha256:<hex>/     an image: index.json, manifest.json, config.json, layers/N.tar*
+//
+// What it holds to:
+//
+//   - Looking a name up never asks the network above an image: what can be told
+//     by grammar is there, and the question whether it exists is put when its
+//     attributes or its bytes are asked for. Listing never asks there either.
+//   - A read returns every byte it was asked for up to the object's end, or an
+//     error. A small object is served after its digest matched, the end of a
+//     large one too. Once a digest did not match, every handle of that object
+//     answers EIO for ever, and the next look-up finds a new inode.
+//   - An object is two inodes in its life that show the same st_ino: one while
+//     it is partly here, read through this process, and one when it is whole,
+//     read by the kernel from the store's file where that is allowed. What an
+//     inode is never changes, so lazy and passed-through opens never meet.
+//   - No request waits for ever and none holds a lock while it waits. An error
+//     becomes a number in errno.go alone.
+//
+// It speaks the protocol of go-fuse's package fuse, with a node table of its
+// own. Everything here may be used by many goroutines at once.
+package fs
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"distfs/locator"
+)
+
+// A Source is where the file system gets its content. All of it may be called
+// by many goroutines at once. Errors are told apart by errors.Is, see errno.go.
+type Source interface {
+	// Resolve says what a tag is at present. It asks the network.
+	Resolve(ctx context.Context, ref locator.Reference, accept ...string) (ocispec.Descriptor, error)
+
+	// Stat returns the size and media type of an object. hint has its digest,
+	// and what else is known of it; the network is asked for the rest only.
+	Stat(ctx context.Context, loc locator.Locator, hint ocispec.Descriptor) (ocispec.Descriptor, error)
+
+	// Known is Stat without asking: false where the repository has not yet
+	// answered for the digest.
+	Known(loc locator.Locator, dgst digest.Digest) (ocispec.Descriptor, bool)
+
+	// Open returns the object for reading. It does not wait for its bytes.
+	Open(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor) (Object, error)
+
+	// Repos returns the names below prefix of which the store holds
+	// something: hosts for "", else the next components.
+	Repos(prefix string) ([]string, error)
+	// Objects returns the objects that the repository answered for.
+	Objects(loc locator.Locator) ([]ocispec.Descriptor, error)
+	// Tags returns the tags of the repository as they were last seen.
+	Tags(loc locator.Locator) (map[string]ocispec.Descriptor, error)
+	// Local returns how many of the object's bytes are here, and when it was
+	// committed: the zero time unless all of it is here and verified.
+	Local(loc locator.Locator, dgst digest.Digest) (n int64, committed time.Time)
+
+	// StoreDir is the directory in which the store's files lie.
+	StoreDir() string
+}
+
+// An Object is an open object of a Source.
+type Object interface {
+	Size() int64
+
+	// Wait returns when the n bytes from off on can be read without waiting.
+	// The range lies within the object.
+	Wait(ctx context.Context, off, n int64) error
+	// ReadAt reads all of p, or up to the object's end with io.EOF, or fails.
+	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
+	// Verify fetches what is missing and returns nil once the whole digest
+	// matched. The error is syscall.EIO where it did not.
+	Verify(ctx context.Context) error
+	// Bad is not nil once the digest did not match.
+	Bad() error
+	// File is the whole and verified file, valid until Close; nil before.
+	File() *os.File
+	Close() error
+}
+
+// A Verify says which reads wait until an object's whole digest matched.
+type Verify int
+
+// The ways to verify. An object of up to 4 MiB is verified before its first
+// byte is served in all of them.
+const (
+	AtEnd      Verify = iota // reads that touch the last MiB
+	BeforeRead               // every read
+	NeverHold                // none
+)
+
+// Options regulate a mount. A nil *Options means the zero value.
+type Options struct {
+	AllowOther    bool             // let users other than the one who mounts in
+	Offline       bool             // show what the store holds and nothing else
+	TagTTL        time.Duration    // how long a tag's digest holds; 0 is a minute, < 0 is not at all
+	Verify        Verify           // which reads wait for the digest
+	Platform      ocispec.Platform // of which manifest.json is; the zero value is the host's
+	Log           *slog.Logger     // nil discards
+	Dev, Suid     bool             // leave out nodev, nosuid
+	NoPassthrough bool             // read complete objects through this process too
+	StateDir      string           // where mounts leave word that they live; "" is under /run
+	Grace         time.Duration    // how long Unmount serves who is still in; 0 is 30 s
+}
+
+const (
+	defaultTagTTL = time.Minute
+	defaultGrace  = 30 * time.Second
+)
+
+// withDefaults returns a copy of o in which the defaults are spelled out.
+func (o *Options) withDefaults() Options {
+	var opts Options
+	if o != nil {
+		opts = *o
+	}
+	if opts.TagTTL == 0 {
+		opts.TagTTL = defaultTagTTL
+	}
+	if opts.Grace == 0 {
+		opts.Grace = defaultGrace
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.StateDir == "" {
+		opts.StateDir = defaultStateDir()
+	}
+	return opts
+}

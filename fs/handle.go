@@ -1,0 +1,113 @@
+package fs
+
+import (
+	"context"
+	"sync"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// A handle is one open of a file or a directory.
+type handle struct {
+	flags   uint32 // FOPEN_…
+	backing int32  // with FOPEN_PASSTHROUGH: the kernel's number of the file
+
+	reader  reader  // nil for a directory, and where the kernel reads itself
+	entries []entry // of a directory, as it was when it was last read from its start
+
+	release func() // not nil; called once
+}
+
+// A reader serves the reads of a handle.
+type reader interface {
+	// read returns the n bytes from off on, fewer only at the end.
+	read(ctx context.Context, off int64, n int) (fuse.ReadResult, error)
+}
+
+// handles are the open ones, by the numbers that the kernel has. The zero
+// value is ready.
+type handles struct {
+	mu   sync.Mutex
+	byFh map[uint64]*handle // guarded by mu
+	last uint64             // guarded by mu
+}
+
+func (hs *handles) add(h *handle) uint64 {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	if hs.byFh == nil {
+		hs.byFh = make(map[uint64]*handle)
+	}
+	hs.last++
+	hs.byFh[hs.last] = h
+	return hs.last
+}
+
+func (hs *handles) get(fh uint64) *handle {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	return hs.byFh[fh]
+}
+
+// take removes a handle; nil if there is none of that number.
+func (hs *handles) take(fh uint64) *handle {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	h := hs.byFh[fh]
+	delete(hs.byFh, fh)
+	return h
+}
+
+// all removes and returns every handle.
+func (hs *handles) all() []*handle {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	var all []*handle
+	for _, h := range hs.byFh {
+		all = append(all, h)
+	}
+	clear(hs.byFh)
+	return all
+}
+
+// Open asks whether the object exists, but never waits for its bytes.
+func (s *server) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	n := s.table.node(in.NodeId)
+	f, ok := n.(file)
+	if !ok {
+		return fuse.EIO
+	}
+	ctx, end := s.begin(cancel, &in.InHeader)
+	defer end()
+	h, err := f.open(ctx)
+	if err != nil {
+		return s.errno(ctx, "open", n.String(), err)
+	}
+	out.Fh = s.handles.add(h)
+	out.OpenFlags, out.BackingID = h.flags, h.backing
+	return fuse.OK
+}
+
+func (s *server) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	if h := s.handles.take(in.Fh); h != nil {
+		h.release()
+	}
+}
+
+func (s *server) Read(cancel <-chan struct{}, in *fuse.ReadIn, _ []byte) (fuse.ReadResult, fuse.Status) {
+	h := s.handles.get(in.Fh)
+	if h == nil || h.reader == nil {
+		return nil, fuse.EIO
+	}
+	ctx, end := s.begin(cancel, &in.InHeader)
+	defer end()
+	result, err := h.reader.read(ctx, int64(in.Offset), int(in.Size))
+	if err != nil {
+		path := ""
+		if n := s.table.node(in.NodeId); n != nil {
+			path = n.String()
+		}
+		return nil, s.errno(ctx, "read", path, err)
+	}
+	return result, fuse.OK
+}

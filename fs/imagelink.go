@@ -1,0 +1,138 @@
+package fs
+
+import (
+	"context"
+	iofs "io/fs"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"distfs/image"
+)
+
+// An imageLink is index.json, manifest.json or config.json. The link is there
+// by grammar; where it leads to, and whether to anywhere, the manifest says.
+type imageLink struct {
+	d    *imageDir
+	name string
+	id   identity
+
+	mu     sync.Mutex
+	target string // "" until it is known; guarded by mu
+}
+
+var (
+	_ = asker((*imageLink)(nil))
+	_ = link((*imageLink)(nil))
+)
+
+func newImageLink(d *imageDir, name string) *imageLink {
+	return &imageLink{d: d, name: name, id: identify("link", d.path, name)}
+}
+
+func (l *imageLink) identity() identity { return l.id }
+
+func (l *imageLink) String() string { return l.d.path + "/" + l.name }
+
+func (l *imageLink) attributes() attributes {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.target == "" {
+		return attributes{mode: syscall.S_IFLNK | 0o777}
+	}
+	return linkAttributes(l.target, forever)
+}
+
+func (l *imageLink) ask(ctx context.Context) error {
+	_, err := l.readlink(ctx)
+	return err
+}
+
+func (l *imageLink) readlink(ctx context.Context) (string, error) {
+	l.mu.Lock()
+	target := l.target
+	l.mu.Unlock()
+	if target != "" {
+		return target, nil
+	}
+	target, err := l.find(ctx)
+	if err != nil {
+		return "", err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.target = target
+	return target, nil
+}
+
+func (l *imageLink) find(ctx context.Context) (string, error) {
+	if l.name == indexName {
+		top, err := l.d.top(ctx)
+		if err != nil {
+			return "", err
+		}
+		if !top.Index {
+			return "", iofs.ErrNotExist
+		}
+		return l.d.blob(0, top.dgst), nil
+	}
+	manifest, err := l.d.manifest(ctx)
+	if err != nil {
+		return "", err
+	}
+	if l.name == manifestName {
+		return l.d.blob(0, manifest.dgst), nil
+	}
+	if manifest.Config == nil {
+		return "", iofs.ErrNotExist
+	}
+	return l.d.blob(0, manifest.Config.Digest), nil
+}
+
+// A layersDir has a link to each layer, lowest first. Its names wait for the
+// manifest: what a layer is called depends on its media type.
+type layersDir struct{ d *imageDir }
+
+var _ = directory((*layersDir)(nil))
+
+func (l *layersDir) identity() identity { return identifyDirectory(l.String()) }
+
+func (l *layersDir) String() string { return l.d.path + "/" + layersName }
+
+func (l *layersDir) attributes() attributes { return directoryAttributes(forever) }
+
+func (l *layersDir) lookup(ctx context.Context, name string) (node, error) {
+	manifest, err := l.d.manifest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	number, _, _ := strings.Cut(name, ".")
+	i, err := strconv.Atoi(number)
+	if err != nil || i < 0 || i >= len(manifest.Layers) || l.name(manifest, i) != name {
+		return nil, errNever
+	}
+	return l.link(manifest, i), nil
+}
+
+func (l *layersDir) list(ctx context.Context) ([]entry, error) {
+	manifest, err := l.d.manifest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]entry, len(manifest.Layers))
+	for i := range manifest.Layers {
+		link := l.link(manifest, i)
+		entries[i] = entry{name: path.Base(link.path), mode: syscall.S_IFLNK, ino: link.id.ino}
+	}
+	return entries, nil
+}
+
+func (l *layersDir) name(manifest *document, i int) string {
+	return image.LayerName(i, manifest.Layers[i].MediaType)
+}
+
+func (l *layersDir) link(manifest *document, i int) *plainLink {
+	return newPlainLink(l.String()+"/"+l.name(manifest, i), l.d.blob(1, manifest.Layers[i].Digest))
+}

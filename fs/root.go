@@ -1,0 +1,56 @@
+package fs
+
+import (
+	"context"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// The root has the hosts.
+type root struct{ s *server }
+
+var _ = directory((*root)(nil))
+
+func (*root) identity() identity { return identity{ino: fuse.FUSE_ROOT_ID} }
+
+func (*root) attributes() attributes { return directoryAttributes(forever) }
+
+func (*root) String() string { return "" }
+
+func directoryAttributes(entry time.Duration) attributes {
+	return attributes{mode: syscall.S_IFDIR | 0o555, entry: entry, valid: forever}
+}
+
+// lookup finds any host, by grammar; offline those of which something is held.
+func (r *root) lookup(_ context.Context, name string) (node, error) {
+	if !r.s.hosts.IsHost(name) {
+		return nil, errNever
+	}
+	return r.s.enterRepository(name, "")
+}
+
+// list tells the hosts of which something is held or that were entered.
+func (r *root) list(context.Context) ([]entry, error) {
+	held, err := r.s.src.Repos("")
+	if err != nil {
+		return nil, err
+	}
+	var entries []entry
+	for _, name := range held {
+		if r.s.hosts.IsHost(name) {
+			entries = append(entries, directoryEntry(name, identifyDirectory(name)))
+		}
+	}
+	return entries, nil
+}
+
+func directoryEntry(name string, id identity) entry {
+	return entry{name: name, mode: syscall.S_IFDIR, ino: id.ino}
+}
+
+// identifyDirectory is the identity of a directory: the path as it is spelled
+// makes it, for two paths to one directory inode are one dentry to the kernel,
+// and the working directories of others would move.
+func identifyDirectory(path string) identity { return identify("directory", path) }

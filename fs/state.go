@@ -1,0 +1,174 @@
+package fs
+
+import (
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Each mount has a file in the state directory, named after its device number
+// and locked by the process that serves it. So a mount with a file that nobody
+// has locked is a dead one of ours, and that can be told without touching it.
+
+// defaultStateDir is under /run, by user.
+func defaultStateDir() string {
+	if os.Geteuid() == 0 {
+		return "/run/" + fsName
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, fsName)
+	}
+	uid := strconv.Itoa(os.Geteuid())
+	if run := filepath.Join("/run/user", uid); isDir(run) {
+		return filepath.Join(run, fsName)
+	}
+	return filepath.Join(os.TempDir(), fsName+"-"+uid)
+}
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
+}
+
+// lockState keeps other processes from mounting until unlock. It makes the
+// state directory, which must be the user's own.
+func lockState(dir string) (unlock func(), err error) {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, iofs.ErrExist) {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+		return nil, fmt.Errorf("%s: not a directory that only its owner, this user, can write to", dir)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		err := unix.Flock(int(f.Fd()), how)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+func statePath(dir string, m mountInfo) string {
+	return filepath.Join(dir, "mount-"+strings.ReplaceAll(m.dev, ":", "-"))
+}
+
+// announce says that this process serves m, as long as the file is open.
+func announce(dir string, m mountInfo) (*os.File, error) {
+	f, err := os.OpenFile(statePath(dir, m), os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	if _, err := fmt.Fprintf(f, "%d %s\n", os.Getpid(), m.point); err != nil {
+		withdraw(f)
+		return nil, err
+	}
+	return f, nil
+}
+
+// withdraw ends an announcement.
+func withdraw(f *os.File) {
+	os.Remove(f.Name())
+	f.Close()
+}
+
+// owner says whether m was served by this user, and the process that serves it
+// now, 0 if there is none.
+func owner(dir string, m mountInfo) (pid int, known bool, err error) {
+	f, err := os.Open(statePath(dir, m))
+	if errors.Is(err, iofs.ErrNotExist) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	defer f.Close()
+	switch err := flock(f, unix.LOCK_SH|unix.LOCK_NB); {
+	case err == nil:
+		return 0, true, nil
+	case !errors.Is(err, unix.EWOULDBLOCK):
+		return 0, true, err
+	}
+	b := make([]byte, 32)
+	n, _ := f.Read(b)
+	number, _, _ := strings.Cut(string(b[:n]), " ")
+	pid, err = strconv.Atoi(number)
+	if err != nil {
+		pid = -1
+	}
+	return pid, true, nil
+}
+
+// clearDead takes dead mounts of ours away from point. Over another file
+// system it is mounted as over a directory; where a distfs lives, or may live,
+// it is not.
+func clearDead(point, stateDir string) error {
+	for {
+		m, err := topmost(point)
+		if errors.Is(err, iofs.ErrNotExist) || err == nil && m.fsType != fsType {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		pid, known, err := owner(stateDir, m)
+		switch {
+		case err != nil:
+			return err
+		case !known:
+			return fmt.Errorf("there is a mount of distfs already, of which %s knows nothing: unmount it first: %w", stateDir, unix.EBUSY)
+		case pid != 0:
+			return fmt.Errorf("process %d has distfs mounted there: %w", pid, unix.EBUSY)
+		}
+		if err := detach(point, true); err != nil {
+			return fmt.Errorf("unmount what a killed distfs left: %w", err)
+		}
+		os.Remove(statePath(stateDir, m))
+	}
+}
+
+// Unmount takes a mount of distfs away from dir, a dead one too. One that is
+// in use it leaves, with an error that is syscall.EBUSY.
+func Unmount(dir string) error {
+	point, err := resolve(dir)
+	if err != nil {
+		return fmt.Errorf("unmount: %w", err)
+	}
+	m, err := topmost(point)
+	if err != nil {
+		return fmt.Errorf("unmount: %w", err)
+	}
+	if m.fsType != fsType {
+		return fmt.Errorf("unmount %s: %s is mounted there, not distfs", point, m.fsType)
+	}
+	pid, known, err := owner(defaultStateDir(), m)
+	dead := err == nil && known && pid == 0
+	if err := detach(point, dead); err != nil {
+		return fmt.Errorf("unmount %s: %w", point, err)
+	}
+	return nil
+}

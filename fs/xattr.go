@@ -1,0 +1,76 @@
+package fs
+
+import (
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/opencontainers/go-digest"
+
+	"distfs/locator"
+)
+
+// GetXAttr answers for the attributes of objects and images. They are got by
+// name: were they listed, cp -a and rsync -X would carry them off.
+func (s *server) GetXAttr(_ <-chan struct{}, header *fuse.InHeader, attr string, dest []byte) (uint32, fuse.Status) {
+	n, ok := s.table.node(header.NodeId).(attributed)
+	if !ok {
+		return 0, fuse.ENODATA
+	}
+	value, err := n.xattr(attr)
+	if err != nil {
+		return 0, fuse.ENODATA
+	}
+	if len(dest) < len(value) {
+		return uint32(len(value)), fuse.ERANGE
+	}
+	return uint32(copy(dest, value)), fuse.OK
+}
+
+func (s *server) ListXAttr(<-chan struct{}, *fuse.InHeader, []byte) (uint32, fuse.Status) {
+	return 0, fuse.OK
+}
+
+// xattr is the attribute of an object. It tells what is known and asks nobody.
+func (s *server) xattr(loc locator.Locator, dgst digest.Digest, name string) (string, error) {
+	switch name {
+	case "user.distfs.digest":
+		return string(dgst), nil
+	case "user.distfs.locator":
+		return loc.String(), nil
+	case "user.distfs.mediatype":
+		if desc := s.hint(loc, dgst); desc.MediaType != "" {
+			return desc.MediaType, nil
+		}
+		return "", syscall.ENODATA
+	}
+	n, committed := s.src.Local(loc, dgst)
+	switch name {
+	case "user.distfs.state":
+		return state(n, committed), nil
+	case "user.distfs.local":
+		return strconv.FormatInt(n, 10), nil
+	case "user.distfs.committed":
+		if !committed.IsZero() {
+			return committed.UTC().Format(time.RFC3339), nil
+		}
+	}
+	return "", syscall.ENODATA
+}
+
+func state(n int64, committed time.Time) string {
+	switch {
+	case !committed.IsZero():
+		return "complete"
+	case n > 0:
+		return "partial"
+	}
+	return "absent"
+}
+
+// here says whether a byte of the object is.
+func (s *server) here(loc locator.Locator, dgst digest.Digest) bool {
+	n, committed := s.src.Local(loc, dgst)
+	return n > 0 || !committed.IsZero()
+}
