@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -161,7 +162,7 @@ func openPart(dir, name string) (*os.File, error) {
 		}
 		f, err = os.OpenFile(path, os.O_RDWR, 0)
 	}
-	if errors.Is(err, iofs.ErrNotExist) {
+	if errors.Is(err, iofs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, fmt.Errorf("%w: no %s", errDamaged, name)
 	}
 	return f, err

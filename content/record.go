@@ -49,7 +49,7 @@ func (s *Store) Object(repo string, dgst digest.Digest) (ocispec.Descriptor, err
 		err = iofs.ErrNotExist
 	}
 	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("%.300s: %s: %w", repo, dgst, err)
+		return ocispec.Descriptor{}, fmt.Errorf("%.300q: %s: %w", repo, dgst, err)
 	}
 	return r.descriptor(), nil
 }
@@ -88,7 +88,7 @@ func (s *Store) Tag(repo, tag string) (ocispec.Descriptor, time.Time, error) {
 		err = iofs.ErrNotExist
 	}
 	if err != nil {
-		return ocispec.Descriptor{}, time.Time{}, fmt.Errorf("%.300s:%s: %w", repo, tag, err)
+		return ocispec.Descriptor{}, time.Time{}, fmt.Errorf("%.300q: tag %s: %w", repo, tag, err)
 	}
 	return r.descriptor(), *r.Resolved, nil
 }
@@ -136,14 +136,14 @@ func (s *Store) setRecord(repo, kind, name string, desc ocispec.Descriptor, reso
 		return err
 	}
 	if desc.Size < 0 {
-		return fmt.Errorf("%.300s: %s: a size of %d", repo, desc.Digest, desc.Size)
+		return fmt.Errorf("%.300q: %s: a size of %d", repo, desc.Digest, desc.Size)
 	}
 	b, err := json.Marshal(record{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size, Resolved: resolved})
 	if err != nil {
 		return err
 	}
 	if len(b) > maxRecord {
-		return fmt.Errorf("%.300s: %s: its record is larger than %d bytes", repo, desc.Digest, maxRecord)
+		return fmt.Errorf("%.300q: %s: its record is larger than %d bytes", repo, desc.Digest, maxRecord)
 	}
 	if err := os.MkdirAll(filepath.Join(dir, kind), 0o700); err != nil {
 		return noSpace(err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -98,7 +99,7 @@ func (s *Store) Abort(e Expect) error {
 func (s *Store) status(name string) (st Status, err error) {
 	dir := s.path("ingest", name)
 	st, err = s.readStatus(dir, name)
-	if errors.Is(err, errDamaged) {
+	if errors.Is(err, errDamaged) || errors.Is(err, syscall.ENOTDIR) {
 		err = iofs.ErrNotExist
 	}
 	if err != nil {

@@ -108,14 +108,15 @@ func (c *copying) seek(g *Ingest) (io.Reader, int64) {
 	if off == 0 && !c.again {
 		return c.r, 0
 	}
-	c.resumed = off > 0
 	if sk, ok := c.r.(io.Seeker); ok && c.base >= 0 {
 		if _, err := sk.Seek(c.base+off, io.SeekStart); err == nil {
+			c.resumed = off > 0
 			return c.r, off
 		}
 	}
 	if ra, ok := c.r.(io.ReaderAt); ok {
 		if _, err := ra.ReadAt(make([]byte, 1), off); err == nil || errors.Is(err, io.EOF) {
+			c.resumed = off > 0
 			return io.NewSectionReader(ra, off, math.MaxInt64-off), off
 		}
 	}

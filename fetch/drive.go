@@ -22,7 +22,6 @@ const (
 // nothing: no reader waits, no range is wanted, and all that came is hashed
 // and synced.
 func (p *pull) drive() {
-	defer p.f.wg.Done()
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
 	for {
@@ -152,27 +151,29 @@ func (p *pull) schedule() {
 		if p.rangeless && len(p.workers) > 0 || p.serveDirect() && p.unkept != nil {
 			return
 		}
-		urgent := true
-		if !p.f.limits.acquire(p.key.origin, urgent, p.wake) {
+		s, urgent := p.next()
+		if s.n == 0 {
 			return
 		}
-		s := p.nextDemand()
-		if s.n == 0 {
-			p.f.limits.release(p.key.origin)
-			urgent = false
-			if !p.more() || !p.f.limits.acquire(p.key.origin, urgent, p.wake) {
-				return
-			}
-			if s = p.nextAhead(); s.n == 0 {
-				s = p.nextFill()
-			}
-		}
-		if s.n == 0 {
-			p.f.limits.release(p.key.origin)
+		if !p.f.limits.acquire(p.key.origin, urgent, p.wake) || !p.start(s) {
+			p.in.Release(s.first, s.n)
 			return
 		}
-		p.start(s)
 	}
+}
+
+// next claims what to fetch next, and says whether somebody waits for it.
+func (p *pull) next() (s span, urgent bool) {
+	if s = p.nextDemand(); s.n > 0 {
+		return s, true
+	}
+	if !p.more() {
+		return span{}, false
+	}
+	if s = p.nextAhead(); s.n == 0 {
+		s = p.nextFill()
+	}
+	return s, false
 }
 
 // live counts the connections that make progress.

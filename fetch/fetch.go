@@ -80,8 +80,9 @@ type Fetcher struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup // the pulls' goroutines
 
-	mu     sync.Mutex
-	closed bool
+	spawn  sync.RWMutex      // held while a goroutine begins, so that Close waits for it
+	mu     sync.Mutex        // taken before a pull's, never after
+	closed bool              // guarded by spawn
 	pulls  map[pullKey]*pull // open, or being filled; guarded by mu
 }
 
@@ -120,9 +121,9 @@ func New(store *content.Store, hosts locator.Hosts, opts *Options) *Fetcher {
 // Close ends every fetch and waits for its goroutines. What arrived is kept.
 // Reads that wait end with context.Canceled. Open fails from then on.
 func (f *Fetcher) Close() error {
-	f.mu.Lock()
+	f.spawn.Lock()
 	f.closed = true
-	f.mu.Unlock()
+	f.spawn.Unlock()
 	f.stop()
 	f.wg.Wait()
 	f.mu.Lock()
@@ -134,6 +135,18 @@ func (f *Fetcher) Close() error {
 	}
 	f.remotes.close()
 	return nil
+}
+
+// begin runs work in a goroutine that Close waits for, or says that it is too
+// late for that.
+func (f *Fetcher) begin(work func()) bool {
+	f.spawn.RLock()
+	defer f.spawn.RUnlock()
+	if f.closed {
+		return false
+	}
+	f.wg.Go(work)
+	return true
 }
 
 // repo is how the store names a repository.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	iofs "io/fs"
 	"syscall"
+	"time"
 
 	"distfs/content"
 )
@@ -36,10 +37,7 @@ func (p *pull) hashMore() {
 		p.foreign = true // look again soon what its owner made of it
 		return
 	}
-	p.hashing = true
-	p.f.wg.Add(1)
-	go func() {
-		defer p.f.wg.Done()
+	p.hashing = p.f.begin(func() {
 		err := p.hash()
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -49,7 +47,7 @@ func (p *pull) hashMore() {
 		}
 		p.announce()
 		p.kick()
-	}()
+	})
 }
 
 // adopt takes the blob that another process, or another origin's pull, put
@@ -72,7 +70,9 @@ func (p *pull) hash() error {
 		}
 		p.mu.Lock()
 		stuck := off == p.hashed && off < p.desc.Size
-		p.hashed = off
+		if !stuck {
+			p.hashed, p.progress = off, time.Now()
+		}
 		p.mu.Unlock()
 		if p.f.ctx.Err() != nil || stuck {
 			return nil
@@ -140,18 +140,19 @@ func (p *pull) again() {
 	}
 }
 
-// disown lets the next Open begin anew. The lock is held; the Fetcher's is
+// disown ends what is under way and lets the next Open begin anew. The lock is held; the Fetcher's is
 // taken by somebody who holds none.
 func (p *pull) disown() {
-	p.f.wg.Add(1)
-	go func() {
-		defer p.f.wg.Done()
+	for w := range p.workers {
+		w.cancel(p.bad)
+	}
+	p.f.begin(func() {
 		p.f.mu.Lock()
 		defer p.f.mu.Unlock()
 		if p.f.pulls[p.key] == p {
 			delete(p.f.pulls, p.key)
 		}
-	}()
+	})
 }
 
 // thrownAway is when another process found the bytes wrong. The lock is held.
@@ -175,11 +176,9 @@ func (p *pull) syncMore() {
 	if !p.in.Due() && (len(p.workers) > 0 || p.wantsAll()) {
 		return
 	}
-	p.syncing, p.unsynced = true, false
+	p.unsynced = false
 	in := p.in
-	p.f.wg.Add(1)
-	go func() {
-		defer p.f.wg.Done()
+	p.syncing = p.f.begin(func() {
 		err := in.Checkpoint()
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -193,5 +192,5 @@ func (p *pull) syncMore() {
 		}
 		p.announce()
 		p.kick()
-	}()
+	})
 }

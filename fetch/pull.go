@@ -94,7 +94,7 @@ func (p *pull) serveDirect() bool    { return time.Now().Before(p.direct) }
 func (f *Fetcher) pull(loc locator.Locator, desc ocispec.Descriptor) (*pull, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.closed {
+	if f.ctx.Err() != nil {
 		return nil, context.Canceled
 	}
 	key := pullKey{origin(loc), desc.Digest}
@@ -233,12 +233,7 @@ func (p *pull) kick() {
 		return
 	}
 	if !p.driving {
-		if p.f.ctx.Err() != nil {
-			return
-		}
-		p.driving = true
-		p.f.wg.Add(1)
-		go p.drive()
+		p.driving = p.f.begin(p.drive)
 		return
 	}
 	select {

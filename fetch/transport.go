@@ -12,46 +12,50 @@ import (
 	"time"
 )
 
-// dialTimeout bounds the making of one connection.
-const dialTimeout = 10 * time.Second
+// dialTimeout bounds the making of one connection, its handshake included.
+const (
+	dialTimeout = 10 * time.Second
+	keepAlive   = 30 * time.Second
+)
 
 // A transport sends requests as they are: no redirect is followed, nothing is
 // tried again, nothing decompressed. Two of them differ in whom they reach.
 type transport struct {
-	named *http.Transport // whom the user named: registries and their token servers
-	bare  *http.Transport // whom a registry's redirect named: public addresses only
+	named  *http.Transport // whom the user named: registries and their token servers
+	bare   *http.Transport // whom a registry's redirect named: public addresses only
+	dialer *dialer         // of named
 }
 
 // errRefusedAddr is a redirect's target that is not for others to name.
 var errRefusedAddr = errors.New("address is local: refused as a redirect's target")
 
 func newTransport(opts *Options) *transport {
-	dial := opts.Dial
-	if dial == nil {
-		dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
+	config := &tls.Config{RootCAs: opts.RootCAs, MinVersion: tls.VersionTLS12}
+	named, bare := opts.Dial, opts.Dial
+	if named == nil {
+		named = (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext
+		bare = (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Control: publicOnly}).DialContext
 	}
-	bare := opts.Dial
-	if bare == nil {
-		d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second, Control: publicOnly}
-		bare = d.DialContext
-	}
-	return &transport{named: roundTripper(dial, opts), bare: roundTripper(bare, opts)}
+	d := &dialer{dial: named, tls: config, spares: make(map[string]chan net.Conn)}
+	t := &transport{named: roundTripper(d.plain, config, opts.Timeout), bare: roundTripper(bare, config, opts.Timeout), dialer: d}
+	t.named.DialTLSContext = d.secure
+	return t
 }
 
 // roundTripper has no HTTP/2, on which parallel ranges would share one
 // connection, and asks for bytes as they are stored.
-func roundTripper(dial func(context.Context, string, string) (net.Conn, error), opts *Options) *http.Transport {
+func roundTripper(dial func(context.Context, string, string) (net.Conn, error), config *tls.Config, timeout time.Duration) *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            dial,
 		TLSHandshakeTimeout:    dialTimeout,
-		TLSClientConfig:        &tls.Config{RootCAs: opts.RootCAs},
+		TLSClientConfig:        config,
 		TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{},
 		DisableCompression:     true,
 		MaxIdleConns:           64,
 		MaxIdleConnsPerHost:    16,
 		IdleConnTimeout:        90 * time.Second,
-		ResponseHeaderTimeout:  opts.Timeout,
+		ResponseHeaderTimeout:  timeout,
 		MaxResponseHeaderBytes: 64 << 10,
 		ReadBufferSize:         32 << 10,
 	}
@@ -60,6 +64,7 @@ func roundTripper(dial func(context.Context, string, string) (net.Conn, error), 
 func (t *transport) close() {
 	t.named.CloseIdleConnections()
 	t.bare.CloseIdleConnections()
+	t.dialer.close()
 }
 
 // publicOnly is a net.Dialer's Control: a registry may redirect to another

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 )
@@ -40,17 +41,23 @@ func (p *pull) wait(ctx context.Context, off, n int64) error {
 	d := &demand{s}
 	p.demands = append(p.demands, d)
 	defer p.drop(d)
-	return p.await(ctx, func() (bool, error) {
+	err := p.await(ctx, func() (bool, error) {
 		if p.bad != nil {
 			return false, p.bad
 		}
 		return p.has(s) || p.serveDirect(), p.failed(s)
 	})
+	if errors.Is(err, errNoProgress) && p.foreign {
+		// Only another process could bring it, and does not: it is fetched once
+		// more, without being kept.
+		p.direct = time.Now().Add(directFor)
+		return nil
+	}
+	return err
 }
 
 // await waits until done is true or gives an error, ctx ends, or there was no
-// progress for too long: bytes that only another process could bring are then
-// fetched without being kept. The lock is held, but not while it waits.
+// progress for too long. The lock is held, but not while it waits.
 func (p *pull) await(ctx context.Context, done func() (bool, error)) error {
 	start := time.Now()
 	for {
@@ -63,11 +70,7 @@ func (p *pull) await(ctx context.Context, done func() (bool, error)) error {
 		}
 		left := p.f.opts.Timeout - time.Since(since)
 		if left <= 0 {
-			if !p.foreign {
-				return errStalled(p.f.opts.Timeout)
-			}
-			p.direct = time.Now().Add(directFor)
-			continue
+			return errStalled(p.f.opts.Timeout)
 		}
 		p.kick()
 		changed := p.changed

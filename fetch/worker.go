@@ -41,19 +41,23 @@ const (
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
 
-// start has a worker fetch s, which is claimed. The lock is held.
-func (p *pull) start(s span) {
+// start has a worker fetch s, which is claimed, on a connection that was
+// acquired. It fails when the Fetcher closes. The lock is held.
+func (p *pull) start(s span) bool {
 	ctx, cancel := context.WithCancelCause(p.f.ctx)
 	w := &worker{first: s.first, end: s.end(), cur: s.first, began: time.Now(), cancel: cancel}
 	w.moved(0)
-	p.workers[w] = true
-	p.f.wg.Add(1)
-	go func() {
-		defer p.f.wg.Done()
+	ok := p.f.begin(func() {
 		defer cancel(nil)
-		err := p.fetch(ctx, w)
-		p.finish(w, err)
-	}()
+		p.finish(w, p.fetch(ctx, w))
+	})
+	if !ok {
+		cancel(nil)
+		p.f.limits.release(p.key.origin)
+		return false
+	}
+	p.workers[w] = true
+	return true
 }
 
 // finish gives back what w held and tells why it ended.

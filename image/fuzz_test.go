@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"pgregory.net/rapid"
 
 	"distfs/image"
 )
@@ -35,7 +36,7 @@ func FuzzParse(f *testing.F) {
 }
 
 // checkDocument checks what Parse promises of every document.
-func checkDocument(t *testing.T, d *image.Document) {
+func checkDocument(t rapid.TB, d *image.Document) {
 	t.Helper()
 	if !image.IsManifest(d.MediaType) || image.IsIndex(d.MediaType) != d.Index {
 		t.Errorf("MediaType = %q, Index = %t", d.MediaType, d.Index)
@@ -56,7 +57,7 @@ func checkDocument(t *testing.T, d *image.Document) {
 
 // wantStandard checks that encoding/json, and so every other program in Go,
 // sees the same document in b.
-func wantStandard(t *testing.T, d *image.Document, b []byte) {
+func wantStandard(t rapid.TB, d *image.Document, b []byte) {
 	t.Helper()
 	var m ocispec.Manifest
 	var i ocispec.Index
@@ -79,7 +80,7 @@ func wantStandard(t *testing.T, d *image.Document, b []byte) {
 }
 
 // checkChoice checks that what is chosen is a manifest of the document.
-func checkChoice(t *testing.T, d *image.Document) {
+func checkChoice(t rapid.TB, d *image.Document) {
 	t.Helper()
 	for _, p := range []string{"linux/amd64", "linux/arm64/v9.2", "linux/arm/v7", "windows(10.0.1)/amd64"} {
 		want, err := image.ParsePlatform(p)

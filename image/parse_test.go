@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"pgregory.net/rapid"
 
 	"distfs/image"
 )
@@ -172,7 +173,7 @@ func wantRefused(t *testing.T, declared string, cases []refusal) {
 	}
 }
 
-func wantOneLine(t *testing.T, err error) {
+func wantOneLine(t rapid.TB, err error) {
 	t.Helper()
 	text := err.Error()
 	if len(text) > 4000 {

@@ -3,6 +3,7 @@ package locator
 import (
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // The limits of the grammar, in bytes. A path's is that of docker's
@@ -112,11 +113,6 @@ func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 // quoteByte returns what stands at s[i] in quotes: the rune that begins there,
 // or the byte where none does.
 func quoteByte(s string, i int) string {
-	for _, r := range s[i:] {
-		if r != '\uFFFD' {
-			return quote(string(r))
-		}
-		break
-	}
-	return quote(s[i : i+1])
+	_, n := utf8.DecodeRuneInString(s[i:])
+	return quote(s[i : i+n])
 }

@@ -154,7 +154,7 @@ func (c *config) decode(b []byte, known map[string]*pflag.Flag) (map[string]host
 			c.flags[k] = v.Interface()
 		}
 	}
-	tables, _ := file.Elem().Field(0).Interface().(map[string]hostTable)
+	tables, _ := reflect.TypeAssert[map[string]hostTable](file.Elem().Field(0))
 	return tables, nil
 }
 

@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"math"
+	"os"
 
 	"distfs/content"
 	"distfs/fetch"
@@ -116,25 +116,34 @@ func (p *program) writeArriving(ctx context.Context, obj *fetch.Object, end int6
 	return at, nil
 }
 
+// A filed object has the bytes that arrived in a file: sending them from there to
+// /dev/null took 1.1 s for a GiB, cold, where reading and writing took 1.7.
+type filed interface {
+	// Data returns the file that has the n bytes from off on, which were waited
+	// for, at their offset; nil where they were not kept. It is valid until Close.
+	Data(off, n int64) *os.File
+}
+
 // writeRange writes n bytes of obj from off on, waiting for them.
 func (p *program) writeRange(ctx context.Context, obj *fetch.Object, off, n int64) error {
 	if f := obj.File(); f != nil {
 		return send(p.stdout, f, off, n)
 	}
-	buf := make([]byte, min(n, content.ChunkSize))
-	for n > 0 {
-		m, err := obj.ReadAt(ctx, buf[:min(n, int64(len(buf)))], off)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		if m == 0 {
-			return io.ErrUnexpectedEOF
-		}
-		if _, err := p.stdout.Write(buf[:m]); err != nil {
-			return err
-		}
-		off += int64(m)
-		n -= int64(m)
+	if err := obj.Wait(ctx, off, n); err != nil {
+		return err
 	}
-	return nil
+	if d, ok := any(obj).(filed); ok {
+		if f := d.Data(off, n); f != nil {
+			return send(p.stdout, f, off, n)
+		}
+	}
+	return write(p.stdout, readerAt{ctx, obj}, off, n)
 }
+
+// A readerAt is an object for the time of one call.
+type readerAt struct {
+	ctx context.Context //nolint:containedctx // io.ReaderAt has none
+	obj *fetch.Object
+}
+
+func (r readerAt) ReadAt(b []byte, off int64) (int, error) { return r.obj.ReadAt(r.ctx, b, off) }

@@ -105,7 +105,7 @@ func (p *program) serve(ctx context.Context, dir string, src *source, m *mountFl
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(p.stderr, "mounted %s\n", dir)
+	fmt.Fprintf(p.stderr, "mounted %s\n", oneLine(dir))
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-var _ = (pflag.Value)((*mountOptions)(nil))
+var _ = pflag.Value((*mountOptions)(nil))
 
 // mountOptions is the flag -o of mount: options joined by commas, as in fstab.
 // An option is a flag under its name, tag_ttl=5m or offline, or one of

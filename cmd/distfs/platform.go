@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-var _ = (pflag.Value)((*platform)(nil))
+var _ = pflag.Value((*platform)(nil))
 
 // A platform is a flag that takes os/arch[/variant].
 type platform ocispec.Platform

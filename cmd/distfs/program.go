@@ -78,22 +78,24 @@ func (p *program) run(ctx context.Context, args []string) int {
 // complain writes err as one line.
 func (p *program) complain(err error) { p.say(err.Error()) }
 
-// say writes a line to standard error, control characters escaped: a name or a
-// message from elsewhere cannot begin another line or move the cursor.
-func (p *program) say(line string) {
+// say writes a line to standard error.
+func (p *program) say(line string) { fmt.Fprintf(p.stderr, "distfs: %s\n", oneLine(line)) }
+
+// oneLine escapes control characters: a name or a message from elsewhere cannot
+// begin another line or move the cursor.
+func oneLine(s string) string {
 	var b strings.Builder
-	for _, r := range line {
-		if r == '\n' { // of errors that were joined
+	for _, r := range s {
+		switch {
+		case r == '\n': // of errors that were joined
 			b.WriteString("; ")
-			continue
-		}
-		if unicode.IsControl(r) {
+		case unicode.IsControl(r):
 			fmt.Fprintf(&b, `\x%02x`, r)
-			continue
+		default:
+			b.WriteRune(r)
 		}
-		b.WriteRune(r)
 	}
-	fmt.Fprintf(p.stderr, "distfs: %s\n", b.String())
+	return b.String()
 }
 
 // errSaid is the error of a command that has told its errors already.
@@ -153,7 +155,7 @@ func (p *program) absent(dgst digest.Digest, err error) error {
 // every command. Without a log in opts it logs no errors: who uses it returns
 // them.
 func (p *program) fetcher(store *content.Store, opts fetch.Options) *fetch.Fetcher {
-	opts.Timeout = time.Duration(p.flags.timeout.d)
+	opts.Timeout = p.flags.timeout.d
 	if opts.Log == nil {
 		opts.Log = slog.New(warnings{p.log.Handler()})
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,7 +19,6 @@ import (
 	"distfs/internal/testregistry"
 
 	"github.com/opencontainers/go-digest"
-	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -56,6 +56,7 @@ type registryKey struct{}
 const bigSize = 6<<20 + 123
 
 func setup(t *testing.T, env *testscript.Env) error {
+	t.Helper()
 	reg := testregistry.Start(t, nil)
 	env.Values[registryKey{}] = reg
 	hello := reg.AddBlob("library/hello", []byte("hello\n"))
@@ -92,10 +93,10 @@ func detach(dir string) {
 func addImage(reg *testregistry.Registry, repo, tag, manifestType, layerType string, layers ...[]byte) digest.Digest {
 	config := []byte("{}")
 	m := ocispec.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2},
 		MediaType: manifestType,
 		Config:    ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: reg.AddBlob(repo, config), Size: int64(len(config))},
 	}
+	m.SchemaVersion = 2
 	for _, l := range layers {
 		m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: layerType, Digest: reg.AddBlob(repo, l), Size: int64(len(l))})
 	}
@@ -177,14 +178,7 @@ func awaited(ts *testscript.TestScript, what string, ok func() bool) {
 // mounted DIR waits until something is mounted there.
 func cmdMounted(ts *testscript.TestScript, neg bool, args []string) {
 	dir := ts.MkAbs(args[0])
-	is := func() bool {
-		for _, m := range mountsBelow(filepath.Dir(dir)) {
-			if m == dir {
-				return true
-			}
-		}
-		return false
-	}
+	is := func() bool { return slices.Contains(mountsBelow(filepath.Dir(dir)), dir) }
 	if neg {
 		if is() {
 			ts.Fatalf("%s is mounted", dir)
@@ -223,8 +217,13 @@ func cmdAsked(ts *testscript.TestScript, _ bool, args []string) {
 	awaited(ts, "asked "+strings.Join(args, " "), func() bool { return countRequests(ts, args[0], args[1]) > 0 })
 }
 
-// arrived DIGEST waits until a MiB of it or more is in the store.
+// arrived DIGEST N waits until N bytes of it or more are in the store.
 func cmdArrived(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: arrived DIGEST N")
+	}
+	n, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
 	awaited(ts, "arrived "+args[0], func() bool {
 		store, err := content.Open(ts.Getenv("DISTFS_STORE"))
 		ts.Check(err)
@@ -232,7 +231,7 @@ func cmdArrived(ts *testscript.TestScript, _ bool, args []string) {
 		all, err := store.Ingests()
 		ts.Check(err)
 		for _, s := range all {
-			if s.Expected.String() == args[0] && s.Local >= content.ChunkSize {
+			if s.Expected.String() == args[0] && s.Local >= n {
 				return true
 			}
 		}

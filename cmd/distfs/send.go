@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
 	"syscall"
@@ -8,55 +9,53 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// send writes n bytes of src from off on to dst, at its position. The kernel
-// copies them where it can: the same extents on file systems that share them,
-// pages of the cache without a copy for a pipe.
+// atOnce is the most that one write takes: as much as is verified before any
+// of it is written, so that small objects are never mixed up.
+const atOnce = verifiedFirst
+
+// send writes n bytes of src from off on to dst. To a pipe, a socket or a
+// device the kernel sends them, by pages of its cache.
+//
+// A file is written to instead, for it may be shared: of ten processes that
+// xargs runs with one standard output each write moves the one position for
+// all, but sendfile and copy_file_range read the position, copy, and then set
+// it, and write over each other's data.
 func send(dst, src *os.File, off, n int64) error {
-	for _, call := range []func(out, in int, off *int64, n int) (int, error){cloneRange, unix.Sendfile} {
-		var err error
-		if off, n, err = sendBy(call, dst, src, off, n); n == 0 {
-			return nil
-		}
-		if err == io.ErrUnexpectedEOF {
+	info, err := dst.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		if off, n, err = sendFile(dst, src, off, n); n == 0 || errors.Is(err, io.ErrUnexpectedEOF) {
 			return err
 		}
+		// What is wrong, if it is not sendfile itself, a plain write tells.
 	}
-	// What is wrong with dst, if it is not the calls, a plain write tells.
-	m, err := io.Copy(onlyWriter{dst}, io.NewSectionReader(src, off, n))
-	if err == nil && m < n {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
+	return write(dst, src, off, n)
 }
 
-func cloneRange(out, in int, off *int64, n int) (int, error) {
-	return unix.CopyFileRange(in, off, out, nil, n, 0)
-}
-
-// sendBy sends by one call until it is done or the call has an error, and
-// returns what remains.
-func sendBy(call func(out, in int, off *int64, n int) (int, error), dst, src *os.File, off, n int64) (int64, int64, error) {
+// sendFile sends until it is done or sendfile has an error, and returns what
+// remains.
+func sendFile(dst, src *os.File, off, n int64) (int64, int64, error) {
 	raw, err := dst.SyscallConn()
 	if err != nil {
 		return off, n, err
 	}
 	var failed error
 	err = raw.Write(func(fd uintptr) bool {
-		for n > 0 {
-			m, err := call(int(fd), int(src.Fd()), &off, int(min(n, 1<<30)))
+		for n > 0 && failed == nil {
+			m, err := unix.Sendfile(int(fd), int(src.Fd()), &off, int(min(n, 1<<30)))
 			switch {
-			case err == syscall.EINTR:
-				continue
-			case err == syscall.EAGAIN:
+			case errors.Is(err, syscall.EINTR):
+			case errors.Is(err, syscall.EAGAIN):
 				return false
-			case err == nil && m == 0:
-				err = io.ErrUnexpectedEOF
-			}
-			if err != nil {
+			case err != nil:
 				failed = err
-				return true
+			case m == 0:
+				failed = io.ErrUnexpectedEOF
+			default:
+				n -= int64(m)
 			}
-			n -= int64(m)
 		}
 		return true
 	})
@@ -66,5 +65,25 @@ func sendBy(call func(out, in int, off *int64, n int) (int, error), dst, src *os
 	return off, n, err
 }
 
-// An onlyWriter hides a file's ReadFrom, which would try the calls of send again.
-type onlyWriter struct{ io.Writer }
+// write reads and writes what send could not send. Up to atOnce bytes are one
+// write.
+func write(dst io.Writer, src io.ReaderAt, off, n int64) error {
+	buf := make([]byte, min(n, atOnce))
+	for n > 0 {
+		b := buf[:min(n, int64(len(buf)))]
+		m, err := src.ReadAt(b, off)
+		switch {
+		case m == len(b):
+		case errors.Is(err, io.EOF):
+			return io.ErrUnexpectedEOF
+		default:
+			return err
+		}
+		if _, err := dst.Write(b); err != nil {
+			return err
+		}
+		off += int64(m)
+		n -= int64(m)
+	}
+	return nil
+}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -14,21 +15,21 @@ import (
 )
 
 // source makes a file of n random bytes.
-func source(t testing.TB, n int64) (*os.File, []byte) {
-	t.Helper()
+func source(tb testing.TB, n int64) (*os.File, []byte) {
+	tb.Helper()
 	want := make([]byte, n)
 	if _, err := rand.NewChaCha8([32]byte{1}).Read(want); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	name := filepath.Join(t.TempDir(), "src")
+	name := filepath.Join(tb.TempDir(), "src")
 	if err := os.WriteFile(name, want, 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { f.Close() })
+	tb.Cleanup(func() { f.Close() })
 	return f, want
 }
 
@@ -50,6 +51,35 @@ func TestSendToFile(t *testing.T) {
 		if got, err := os.ReadFile(dst.Name()); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s: other bytes, %v", name, err)
 		}
+	}
+}
+
+// Several descriptors of one open file have one position, as several processes
+// have that began with one standard output.
+func TestSendShared(t *testing.T) {
+	src, want := source(t, 1<<20+17)
+	dst, err := os.Create(filepath.Join(t.TempDir(), "dst"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dst.Close()
+	var wg sync.WaitGroup
+	const times = 10
+	for range times {
+		fd, err := syscall.Dup(int(dst.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			f := os.NewFile(uintptr(fd), "dup")
+			if err := errors.Join(distfs.Send(f, src, 0, int64(len(want))), f.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got, err := os.ReadFile(dst.Name()); err != nil || !bytes.Equal(got, bytes.Repeat(want, times)) {
+		t.Errorf("mixed up, %v", err)
 	}
 }
 

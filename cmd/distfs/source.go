@@ -13,7 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-var _ = (fs.Source)((*source)(nil))
+var _ = fs.Source((*source)(nil))
 
 // A source is a mount's: what the Fetcher tells and fetches, and what the
 // store lists.

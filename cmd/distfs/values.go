@@ -13,9 +13,9 @@ import (
 )
 
 var (
-	_ = (pflag.Value)((*choice)(nil))
-	_ = (pflag.Value)((*duration)(nil))
-	_ = (pflag.Value)((*fillBelow)(nil))
+	_ = pflag.Value((*choice)(nil))
+	_ = pflag.Value((*duration)(nil))
+	_ = pflag.Value((*fillBelow)(nil))
 )
 
 // A choice is a flag that takes one of several words.
