@@ -1,6 +1,7 @@
 # make demo    build, mount the small image in testdata, look at it, unmount
 # make test    every test, with real mounts and a real registry
 # make ci      what .ci/run runs: lint, test, race, a short run of every fuzz target
+# make bench   Go's benchmarks, and a table that compares with other tools
 #
 # Everything works as root or as a user with sudo; what is missing is installed, and said.
 
@@ -28,6 +29,7 @@ test:
 race:
 	scripts/need.sh $(NEEDS) gcc:gcc
 	CGO_ENABLED=1 $(GO) test -race -timeout $(TIMEOUT) ./...
+	cd e2e && CGO_ENABLED=1 $(GO) test -race -timeout $(TIMEOUT) .
 
 lint:
 	$(LINT) run ./...
@@ -40,8 +42,11 @@ fmt:
 fuzz:
 	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
-bench: build
+# e2e/bench prints the table of docs/benchmarks.md; BENCH="-n 3 -size 268435456" makes it shorter.
+bench:
+	scripts/need.sh $(NEEDS)
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+	cd e2e && $(GO) run ./bench $(BENCH)
 
 ci: lint test race fuzz
 

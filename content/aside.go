@@ -20,7 +20,12 @@ const maxRecord = 64 << 10
 // writeAside writes b to path: aside, synced, then renamed over whatever is there. Who reads path sees the old or the new
 // content, also after a power cut. aside is a directory of the same file system.
 func writeAside(aside, path string, b []byte) error {
-	name, err := writeSynced(aside, b)
+	return replace(aside, path, b, (*os.File).Sync)
+}
+
+// replace writes b to a new file in aside, calls sync, and renames it over path.
+func replace(aside, path string, b []byte, sync func(*os.File) error) error {
+	name, err := writeTemp(aside, b, sync)
 	if err != nil {
 		return err
 	}
@@ -32,7 +37,7 @@ func writeAside(aside, path string, b []byte) error {
 
 // writeNew is writeAside for a file that isn't there: one that another process has made meanwhile is left alone.
 func writeNew(aside, path string, b []byte) error {
-	name, err := writeSynced(aside, b)
+	name, err := writeTemp(aside, b, (*os.File).Sync)
 	if err != nil {
 		return err
 	}
@@ -42,8 +47,8 @@ func writeNew(aside, path string, b []byte) error {
 	return os.Remove(name)
 }
 
-// writeSynced writes b to a new file in dir and returns its path.
-func writeSynced(dir string, b []byte) (_ string, err error) {
+// writeTemp writes b to a new file in dir, calls sync, and returns its path.
+func writeTemp(dir string, b []byte, sync func(*os.File) error) (_ string, err error) {
 	f, err := os.CreateTemp(dir, newPrefix+"*") // mode 0600
 	if err != nil {
 		return "", err
@@ -55,7 +60,7 @@ func writeSynced(dir string, b []byte) (_ string, err error) {
 	}()
 	_, err = f.Write(b)
 	if err == nil {
-		err = f.Sync()
+		err = sync(f)
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
 		return "", err
@@ -80,9 +85,9 @@ func readBounded(path string) ([]byte, error) {
 	return b, nil
 }
 
-// syncDir makes the names in dir durable.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
+// syncPath makes a file, or the names in a directory, durable.
+func syncPath(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}

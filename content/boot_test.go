@@ -16,11 +16,11 @@ var (
 	bootB = [16]byte{4, 5, 6}
 )
 
-func openBoot(t testing.TB, dir string, boot [16]byte) *content.Store {
-	t.Helper()
+func openBoot(tb testing.TB, dir string, boot [16]byte) *content.Store {
+	tb.Helper()
 	s, err := content.OpenBoot(dir, boot)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
@@ -164,12 +164,18 @@ var damage = []struct {
 	{"a short map", func(dir string) error { return os.Truncate(dir+"/ranges", 64+5) }},
 	{"a long map", func(dir string) error { return os.Truncate(dir+"/ranges", 64+7) }},
 	{"another magic", func(dir string) error { return overwrite(dir+"/ranges", 0, []byte("distfsR2")) }},
-	{"another size", func(dir string) error { return overwrite(dir+"/ranges", 24, binary.LittleEndian.AppendUint64(nil, 7*mib)) }},
-	{"a huge size", func(dir string) error { return overwrite(dir+"/ranges", 24, binary.LittleEndian.AppendUint64(nil, 1<<63)) }},
+	{"another size", func(dir string) error {
+		return overwrite(dir+"/ranges", 24, binary.LittleEndian.AppendUint64(nil, 7*mib))
+	}},
+	{"a huge size", func(dir string) error {
+		return overwrite(dir+"/ranges", 24, binary.LittleEndian.AppendUint64(nil, 1<<63))
+	}},
 	{"unknown size", func(dir string) error {
 		return overwrite(dir+"/ranges", 24, binary.LittleEndian.AppendUint64(nil, 1<<64-1))
 	}},
-	{"other chunks", func(dir string) error { return overwrite(dir+"/ranges", 32, binary.LittleEndian.AppendUint64(nil, 4096)) }},
+	{"other chunks", func(dir string) error {
+		return overwrite(dir+"/ranges", 32, binary.LittleEndian.AppendUint64(nil, 4096))
+	}},
 	{"a state of its own", func(dir string) error { return overwrite(dir+"/ranges", 40, []byte{9}) }},
 	{"committed, but left", func(dir string) error { return overwrite(dir+"/ranges", 40, []byte{1}) }},
 	{"discarded, but left", func(dir string) error { return overwrite(dir+"/ranges", 40, []byte{2}) }},

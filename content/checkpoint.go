@@ -3,6 +3,7 @@ package content
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,7 +78,7 @@ func (g *Ingest) checkpoint() error {
 	if c.named {
 		return nil
 	}
-	if err := errors.Join(syncDir(g.dir()), syncDir(g.s.path("ingest"))); err != nil {
+	if err := errors.Join(syncPath(filepath.Join(g.dir(), "expect")), syncPath(g.dir()), syncPath(g.s.path("ingest"))); err != nil {
 		if g.ranges.state() != Filling {
 			return nil // committed or discarded meanwhile, and the directory is gone
 		}

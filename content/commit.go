@@ -96,7 +96,7 @@ func (g *Ingest) rename(data, blob string) error {
 	if err := os.Rename(data, blob); err != nil {
 		return err
 	}
-	if err := syncDir(dir); err != nil {
+	if err := syncPath(dir); err != nil {
 		return errors.Join(err, os.Remove(blob), g.s.retire(g.e.name(), Discarded))
 	}
 	return nil

@@ -22,8 +22,14 @@ func (g *Ingest) Missing(first, n int64) (at, count int64) {
 		return first, 0
 	}
 	first, n = g.clip(first, n)
-	at = g.ranges.next(first, first+n, false)
-	return at, g.ranges.next(at, first+n, true) - at
+	for {
+		at = g.ranges.next(first, first+n, false)
+		count = g.ranges.next(at, first+n, true) - at
+		if count > 0 || at == first+n {
+			return at, count
+		}
+		// Chunk at came between the two looks; others behind it may be absent.
+	}
 }
 
 // ReadAt reads as io.ReaderAt does. The error is ErrAbsent, and nothing is read, if a chunk that p would be filled from is not

@@ -114,8 +114,16 @@ func TestReadAbsent(t *testing.T) {
 		off, n int64
 		want   error
 	}{
-		{0, 1, content.ErrAbsent}, {mib - 1, 1, content.ErrAbsent}, {mib - 1, 2, content.ErrAbsent}, {mib, 10, nil},
-		{2*mib - 5, 5, nil}, {2*mib - 5, 6, content.ErrAbsent}, {3*mib + 90, 10, nil}, {3*mib + 95, 10, io.EOF}, {3*mib + 100, 1, io.EOF}, {9 * mib, 1, io.EOF},
+		{0, 1, content.ErrAbsent},
+		{mib - 1, 1, content.ErrAbsent},
+		{mib - 1, 2, content.ErrAbsent},
+		{mib, 10, nil},
+		{2*mib - 5, 5, nil},
+		{2*mib - 5, 6, content.ErrAbsent},
+		{3*mib + 90, 10, nil},
+		{3*mib + 95, 10, io.EOF},
+		{3*mib + 100, 1, io.EOF},
+		{9 * mib, 1, io.EOF},
 	} {
 		n, err := g.ReadAt(p[:c.n], c.off)
 		if !errors.Is(err, c.want) {
@@ -142,8 +150,16 @@ func TestWriteNeedsClaim(t *testing.T) {
 		n   int
 		ok  bool
 	}{
-		{mib, mib, true}, {mib + 5, 10, true}, {mib - 1, 2, false}, {2*mib - 1, 2, false}, {0, 1, false}, {-1, 1, false},
-		{3*mib - 1, 2, false}, {math.MaxInt64, 1, false}, {math.MaxInt64 - 1, 10, false}, {7, 0, true},
+		{mib, mib, true},
+		{mib + 5, 10, true},
+		{mib - 1, 2, false},
+		{2*mib - 1, 2, false},
+		{0, 1, false},
+		{-1, 1, false},
+		{3*mib - 1, 2, false},
+		{math.MaxInt64, 1, false},
+		{math.MaxInt64 - 1, 10, false},
+		{7, 0, true},
 	} {
 		if _, err := g.WriteAt(b[:c.n], c.off); (err == nil) != c.ok {
 			t.Errorf("WriteAt(%d bytes at %d) = %v, want ok %v", c.n, c.off, err, c.ok)
@@ -403,8 +419,14 @@ func TestBadExpectations(t *testing.T) {
 	s := newStore(t)
 	dgst := digest.FromString("x")
 	for _, e := range []content.Expect{
-		{}, {Digest: dgst}, {Digest: dgst, Origin: "o", Total: -1}, {Digest: dgst, Origin: "o", Total: -2}, {Ref: "k", Total: -2},
-		{Digest: dgst, Origin: "o", Total: math.MaxInt64}, {Ref: "k", Total: 1<<44 + 1}, {Ref: strings.Repeat("k", 5000)},
+		{},
+		{Digest: dgst},
+		{Digest: dgst, Origin: "o", Total: -1},
+		{Digest: dgst, Origin: "o", Total: -2},
+		{Ref: "k", Total: -2},
+		{Digest: dgst, Origin: "o", Total: math.MaxInt64},
+		{Ref: "k", Total: 1<<44 + 1},
+		{Ref: strings.Repeat("k", 5000)},
 		{Digest: dgst, Origin: strings.Repeat("o", 5000)},
 	} {
 		if err := ingestError(s, e); err == nil || len(err.Error()) > 500 {
@@ -643,4 +665,23 @@ func TestGoroutinesFillTogether(t *testing.T) {
 	wg.Wait()
 	g.Close()
 	wantBlob(t, s, b)
+}
+
+// What Missing says to be there is there, also while others fill.
+func TestMissingBesideWriters(t *testing.T) {
+	s := newStore(t)
+	b := randomBytes(45, 3*mib)
+	for range 30 {
+		g := ingest(t, s, expect(b))
+		done := make(chan error)
+		go func() { done <- fillMissing(g, b) }()
+		for !g.Has(0, 3) {
+			if _, n := g.Missing(0, 3); n == 0 && !g.Has(0, 3) {
+				t.Error("Missing says that nothing is absent, Has that something is")
+			}
+		}
+		if err := errors.Join(<-done, g.Discard(), g.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -195,11 +195,11 @@ func sizeOf(f *os.File) (int64, error) {
 	return fi.Size(), nil
 }
 
-// writeExpect writes the file expect of the ingest directory dir.
+// writeExpect writes the file expect of the ingest directory dir. It is synced with the first checkpoint, and can be missed before.
 func writeExpect(aside, dir string, x expectation) error {
 	b, err := json.Marshal(x)
 	if err != nil {
 		return err
 	}
-	return writeAside(aside, filepath.Join(dir, "expect"), b)
+	return replace(aside, filepath.Join(dir, "expect"), b, func(*os.File) error { return nil })
 }

@@ -20,6 +20,7 @@ var children = map[string]func(args []string) error{
 	"fill":   fillChild,
 	"commit": commitChild,
 	"hold":   holdChild,
+	"cut":    cutChild,
 }
 
 func TestMain(m *testing.M) {
@@ -44,19 +45,19 @@ func randomBytes(seed uint64, n int) []byte {
 	return b
 }
 
-func open(t testing.TB, dir string) *content.Store {
-	t.Helper()
+func open(tb testing.TB, dir string) *content.Store {
+	tb.Helper()
 	s, err := content.Open(dir)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
+	tb.Cleanup(func() { s.Close() })
 	return s
 }
 
-func newStore(t testing.TB) *content.Store {
-	t.Helper()
-	return open(t, filepath.Join(t.TempDir(), "store"))
+func newStore(tb testing.TB) *content.Store {
+	tb.Helper()
+	return open(tb, filepath.Join(tb.TempDir(), "store"))
 }
 
 // expect returns what a registry would say of b.
@@ -64,13 +65,13 @@ func expect(b []byte) content.Expect {
 	return content.Expect{Ref: "example.com/a:latest", Digest: digest.FromBytes(b), Origin: "example.com", Total: int64(len(b))}
 }
 
-func ingest(t testing.TB, s *content.Store, e content.Expect) *content.Ingest {
-	t.Helper()
+func ingest(tb testing.TB, s *content.Store, e content.Expect) *content.Ingest {
+	tb.Helper()
 	g, err := s.Ingest(e)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { g.Close() })
+	tb.Cleanup(func() { g.Close() })
 	return g
 }
 
@@ -90,8 +91,8 @@ func put(g *content.Ingest, b []byte, i int64) error {
 	return g.Done(i, 1)
 }
 
-func fill(t testing.TB, g *content.Ingest, b []byte, chunks ...int64) {
-	t.Helper()
+func fill(tb testing.TB, g *content.Ingest, b []byte, chunks ...int64) {
+	tb.Helper()
 	if chunks == nil {
 		for i := range g.Chunks() {
 			chunks = append(chunks, i)
@@ -99,7 +100,7 @@ func fill(t testing.TB, g *content.Ingest, b []byte, chunks ...int64) {
 	}
 	for _, i := range chunks {
 		if err := put(g, b, i); err != nil {
-			t.Fatalf("chunk %d: %v", i, err)
+			tb.Fatalf("chunk %d: %v", i, err)
 		}
 	}
 }
@@ -126,37 +127,37 @@ func chunksOf(g *content.Ingest) (have []int64) {
 }
 
 // wantBlob checks that s has b as a blob, as it should be, and no ingest of it.
-func wantBlob(t testing.TB, s *content.Store, b []byte) {
-	t.Helper()
+func wantBlob(tb testing.TB, s *content.Store, b []byte) {
+	tb.Helper()
 	dgst := digest.FromBytes(b)
 	path := filepath.Join(s.Dir(), "blobs", "sha256", dgst.Encoded())
 	got, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if !bytes.Equal(got, b) {
-		t.Errorf("blob %s has other bytes", dgst)
+		tb.Errorf("blob %s has other bytes", dgst)
 	}
 	if fi, err := os.Stat(path); err != nil || fi.Mode() != 0o444 {
-		t.Errorf("Stat(%s) = %v, %v, want mode 0444", path, fi.Mode(), err)
+		tb.Errorf("Stat(%s) = %v, %v, want mode 0444", path, fi.Mode(), err)
 	}
-	wantEmpty(t, filepath.Join(s.Dir(), "ingest"))
+	wantEmpty(tb, filepath.Join(s.Dir(), "ingest"))
 }
 
-func wantEmpty(t testing.TB, dir string) {
-	t.Helper()
+func wantEmpty(tb testing.TB, dir string) {
+	tb.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if len(entries) > 0 {
-		t.Errorf("%s holds %v, want nothing", dir, entries)
+		tb.Errorf("%s holds %v, want nothing", dir, entries)
 	}
 }
 
-func wantNoBlob(t testing.TB, s *content.Store, dgst digest.Digest) {
-	t.Helper()
+func wantNoBlob(tb testing.TB, s *content.Store, dgst digest.Digest) {
+	tb.Helper()
 	if _, err := s.Stat(dgst); !errors.Is(err, iofs.ErrNotExist) {
-		t.Errorf("Stat(%s) = %v, want fs.ErrNotExist", dgst, err)
+		tb.Errorf("Stat(%s) = %v, want fs.ErrNotExist", dgst, err)
 	}
 }

@@ -18,7 +18,7 @@ type model struct {
 	claimed []int // index of the Ingest, or -1
 }
 
-func (m *model) claimable(who int, first, n int64) (k int64) {
+func (m *model) claimable(first, n int64) (k int64) {
 	for i := first; i >= 0 && i < first+n && i < int64(len(m.there)); i++ {
 		if m.there[i] || m.claimed[i] >= 0 {
 			break
@@ -52,7 +52,7 @@ func TestModel(t *testing.T) {
 		total := rapid.Int64Range(0, 40*mib).Draw(t, "total")
 		e := content.Expect{Ref: "x", Digest: expect(nil).Digest, Origin: "o", Total: total}
 		chunks := (total + mib - 1) / mib
-		m := &model{there: make([]bool, chunks), claimed: bytesOf(chunks)}
+		m := &model{there: make([]bool, chunks), claimed: nobody(chunks)}
 		var gs [3]*content.Ingest
 		ingest := func(k int) *content.Ingest {
 			if gs[k] == nil {
@@ -76,7 +76,7 @@ func TestModel(t *testing.T) {
 			"claim": func(t *rapid.T) {
 				k, first, n := draw(t)
 				got, err := ingest(k).Claim(first, n)
-				if want := m.claimable(k, first, n); got != want || err != nil {
+				if want := m.claimable(first, n); got != want || err != nil {
 					t.Fatalf("%d.Claim(%d, %d) = %d, %v, want %d", k, first, n, got, err, want)
 				}
 				for i := first; i < first+got; i++ {
@@ -147,7 +147,8 @@ func TestModel(t *testing.T) {
 	})
 }
 
-func bytesOf(n int64) []int {
+// nobody has claimed any of n chunks.
+func nobody(n int64) []int {
 	who := make([]int, n)
 	for i := range who {
 		who[i] = -1

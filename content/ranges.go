@@ -193,7 +193,7 @@ type run struct{ first, n int64 }
 // runs returns the runs of chunks whose byte is v, which is not absent.
 func (m *rangeMap) runs(v byte) (rs []run) {
 	top := m.top.Load()
-	for i := int64(0); i < top; i++ {
+	for i := range top {
 		if m.at(i) != v {
 			continue
 		}

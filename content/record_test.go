@@ -133,7 +133,9 @@ func TestHostileRepos(t *testing.T) {
 		}
 	}
 	for _, desc := range []ocispec.Descriptor{
-		{}, {Digest: "sha256:../../x", Size: 1}, {Digest: descriptor("x").Digest, Size: -1},
+		{},
+		{Digest: "sha256:../../x", Size: 1},
+		{Digest: descriptor("x").Digest, Size: -1},
 		{Digest: descriptor("x").Digest, MediaType: strings.Repeat("x", 1<<20)},
 	} {
 		if s.SetObject("a.com/x", desc) == nil || s.SetTag("a.com/x", "t", desc) == nil {

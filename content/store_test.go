@@ -140,12 +140,12 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 // mustRun skips a test that can't run here, except in CI.
-func mustRun(t testing.TB, why string) {
-	t.Helper()
+func mustRun(tb testing.TB, why string) {
+	tb.Helper()
 	if os.Getenv("CI") != "" {
-		t.Fatal(why)
+		tb.Fatal(why)
 	}
-	t.Skip(why)
+	tb.Skip(why)
 }
 
 func list(t *testing.T, dir string) (paths []string) {

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	pathpkg "path"
+	"path"
 	"path/filepath"
 	"sync"
 	"time"
@@ -151,11 +151,10 @@ func (k *keyring) load() error {
 
 // match returns the longest key that covers loc, else the host's own.
 func (k *keyring) match(loc locator.Locator) string {
-	path := loc.Host + "/" + loc.Path
-	for ; path != "."; path = pathpkg.Dir(path) {
+	for name := loc.String(); name != "."; name = path.Dir(name) {
 		for _, prefix := range []string{"", "https://", "http://"} {
 			for _, suffix := range []string{"", "/"} {
-				if key := prefix + path + suffix; k.keys[key] {
+				if key := prefix + name + suffix; k.keys[key] {
 					return key
 				}
 			}
@@ -182,8 +181,8 @@ func (k *keyring) credential(ctx context.Context, key string) (auth.Credential, 
 	return cred, nil
 }
 
-func stampOf(path string) fileStamp {
-	info, err := os.Stat(path)
+func stampOf(file string) fileStamp {
+	info, err := os.Stat(file)
 	if err != nil {
 		return fileStamp{}
 	}

@@ -113,12 +113,11 @@ func tokenError(err error, code int) error {
 // temporary says whether to try again: connections that fail or are cut, and
 // the statuses that say so themselves.
 func temporary(err error) bool {
-	var status *StatusError
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[*StatusError](err); ok {
 		return status.Temporary()
 	}
-	var b *brokenError
-	return !errors.As(err, &b) && !errors.Is(err, iofs.ErrPermission) && !errors.Is(err, iofs.ErrNotExist) &&
+	_, isBroken := errors.AsType[*brokenError](err)
+	return !isBroken && !errors.Is(err, iofs.ErrPermission) && !errors.Is(err, iofs.ErrNotExist) &&
 		!errors.Is(err, context.Canceled) && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, errRefusedAddr)
 }
 

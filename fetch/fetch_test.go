@@ -116,7 +116,7 @@ func check(t *testing.T, o *fetch.Object, want []byte, off, n int64) {
 	t.Helper()
 	p := make([]byte, n)
 	got, err := o.ReadAt(ctx(t), p, off)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		t.Fatalf("ReadAt(%d, %d): %v", off, n, err)
 	}
 	if w := want[off:min(off+n, int64(len(want)))]; !bytes.Equal(p[:got], w) {
@@ -290,7 +290,7 @@ func TestEmptyObjectNeedsNoBytes(t *testing.T) {
 	if err := o.Commit(ctx(t)); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := o.ReadAt(ctx(t), make([]byte, 1), 0); n != 0 || err != io.EOF {
+	if n, err := o.ReadAt(ctx(t), make([]byte, 1), 0); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("ReadAt = %d, %v, want 0, EOF", n, err)
 	}
 	if got := b.reg.Count(http.MethodGet, testregistry.Blob); got != 0 {

@@ -104,8 +104,7 @@ func (p *pull) hashFailed(err error) {
 		p.f.opts.Log.Warn("verified, but not kept", "err", err)
 		return
 	}
-	var mismatch *content.MismatchError
-	if !errors.As(err, &mismatch) {
+	if _, ok := errors.AsType[*content.MismatchError](err); !ok {
 		p.bad = &kindError{err, syscall.EIO}
 		p.f.opts.Log.Error("thrown away", "err", err)
 		p.discard()

@@ -3,6 +3,7 @@ package fetch_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -66,7 +67,7 @@ func readAsProcess(args []string) error {
 	}
 	p := make([]byte, 64<<10)
 	for _, c := range offsets {
-		if _, err := o.ReadAt(ctx, p, int64(c)*mib+100); err != nil && err != io.EOF {
+		if _, err := o.ReadAt(ctx, p, int64(c)*mib+100); err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
 		fmt.Println("read", c)

@@ -77,18 +77,38 @@ const failureMemory = time.Second
 // A span is a run of chunks.
 type span struct{ first, n int64 }
 
-func (s span) end() int64           { return s.first + s.n }
-func (s span) and(o span) span      { a := max(s.first, o.first); return span{a, min(s.end(), o.end()) - a} }
+func (s span) end() int64 { return s.first + s.n }
+
 func (s span) overlaps(o span) bool { return s.first < o.end() && o.first < s.end() }
-func chunksOf(off, n int64) span {
-	return span{off / content.ChunkSize, (off+n-1)/content.ChunkSize - off/content.ChunkSize + 1}
+
+// and is what s and o share.
+func (s span) and(o span) span {
+	first := max(s.first, o.first)
+	return span{first, min(s.end(), o.end()) - first}
 }
+
+// chunksOf is the chunks that n bytes from off on touch.
+func chunksOf(off, n int64) span {
+	first := off / content.ChunkSize
+	return span{first, (off+n-1)/content.ChunkSize - first + 1}
+}
+
+// offset is where chunk c begins; behind the last it is the object's end.
 func (p *pull) offset(c int64) int64 { return min(c*content.ChunkSize, p.desc.Size) }
-func (p *pull) chunks() int64        { return (p.desc.Size + content.ChunkSize - 1) / content.ChunkSize }
-func (p *pull) has(s span) bool      { return p.file != nil || p.in != nil && p.in.Has(s.first, s.n) }
-func (p *pull) whole() bool          { return p.has(span{0, p.chunks()}) }
-func (p *pull) wantsAll() bool       { return p.fill && !p.halted || p.verifiers > 0 }
-func (p *pull) serveDirect() bool    { return time.Now().Before(p.direct) }
+
+func (p *pull) chunks() int64 { return (p.desc.Size + content.ChunkSize - 1) / content.ChunkSize }
+
+func (p *pull) everything() span { return span{0, p.chunks()} }
+
+// The following want the lock.
+
+func (p *pull) has(s span) bool { return p.file != nil || p.in != nil && p.in.Has(s.first, s.n) }
+
+func (p *pull) whole() bool { return p.has(p.everything()) }
+
+func (p *pull) wantsAll() bool { return p.fill && !p.halted || p.verifiers > 0 }
+
+func (p *pull) serveDirect() bool { return time.Now().Before(p.direct) }
 
 // pull returns the shared pull of desc, open once more.
 func (f *Fetcher) pull(loc locator.Locator, desc ocispec.Descriptor) (*pull, error) {
@@ -290,6 +310,3 @@ func (p *pull) here() int64 {
 	}
 	return n
 }
-
-// everything is all of the object as a span.
-func (p *pull) everything() span { return span{0, p.chunks()} }

@@ -77,8 +77,7 @@ func (r *registry) hop(req *http.Request, to *url.URL) (*http.Response, error) {
 // trimURL takes the query out of the URL that net/http puts in its errors: it
 // may be signed.
 func trimURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		if p, perr := url.Parse(u.URL); perr == nil {
 			p.RawQuery, p.User = "", nil
 			u.URL = p.String()

@@ -7,6 +7,7 @@ import (
 	"io"
 	iofs "io/fs"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,12 +37,7 @@ var manifestTypes = []string{
 }
 
 func isManifest(mediaType string) bool {
-	for _, t := range manifestTypes {
-		if t == mediaType {
-			return true
-		}
-	}
-	return strings.HasPrefix(mediaType, "application/vnd.docker.distribution.manifest.v1+")
+	return slices.Contains(manifestTypes, mediaType) || strings.HasPrefix(mediaType, "application/vnd.docker.distribution.manifest.v1+")
 }
 
 // A registry is a remote that speaks the distribution spec.

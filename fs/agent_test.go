@@ -48,7 +48,13 @@ func startAgent(tb testing.TB, attr *syscall.SysProcAttr) *agent {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return startExecutable(tb, exe, attr)
+}
+
+func startExecutable(tb testing.TB, exe string, attr *syscall.SysProcAttr) *agent {
+	tb.Helper()
 	cmd := exec.Command(exe)
+	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), "FS_TEST_CHILD=1")
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = attr

@@ -51,3 +51,21 @@ func (r *recent[K, V]) putLocked(k K, v costed[V]) {
 	r.cost += v.cost - r.young[k].cost
 	r.young[k] = v
 }
+
+// collect returns the values of the keys that match, in no order.
+func (r *recent[K, V]) collect(match func(K) bool) []V {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var values []V
+	for k, v := range r.young {
+		if match(k) {
+			values = append(values, v.value)
+		}
+	}
+	for k, v := range r.old {
+		if _, younger := r.young[k]; !younger && match(k) {
+			values = append(values, v.value)
+		}
+	}
+	return values
+}

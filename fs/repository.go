@@ -5,8 +5,11 @@ import (
 	iofs "io/fs"
 	"maps"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"distfs/locator"
 )
@@ -115,27 +118,32 @@ func (r *repository) list(ctx context.Context) ([]entry, error) {
 	return append(entries, r.objects()...), nil
 }
 
-// objects are the files in r.
+// objects are the files in r: what the repository answered for, and what a
+// manifest names that was read.
 func (r *repository) objects() []entry {
 	if r.repo == "" {
 		return nil
 	}
 	loc := r.locator("")
-	held, err := r.s.src.Objects(loc)
+	descs, err := r.s.src.Objects(loc)
 	if err != nil {
 		r.s.log.Warn("list", "path", r.String(), "error", err)
 	}
-	entries := make([]entry, 0, len(held))
-	for _, desc := range held {
-		if _, err := locator.ParseDigest(string(desc.Digest)); err != nil {
+	descs = append(descs, r.s.images.hints.collect(func(k objectKey) bool { return k.loc == loc })...)
+	seen := make(map[digest.Digest]bool, len(descs))
+	entries := make([]entry, 0, len(descs))
+	for _, desc := range descs {
+		if _, err := locator.ParseDigest(string(desc.Digest)); err != nil || seen[desc.Digest] {
 			continue
 		}
+		seen[desc.Digest] = true
 		if r.s.opts.Offline && !r.s.here(loc, desc.Digest) {
 			continue
 		}
 		id := identifyObject(loc, desc.Digest, r.s.objects.attempt(objectKey{loc, desc.Digest}), formLazy)
 		entries = append(entries, entry{name: string(desc.Digest), mode: syscall.S_IFREG, ino: id.ino})
 	}
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
 	return entries
 }
 

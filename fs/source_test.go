@@ -54,7 +54,9 @@ type blob struct {
 	lost    []*os.File
 	time    time.Time
 	opens   int
-	all     int
+	all     int // opens that there were
+
+	waiting, verifying int // calls that have not returned
 }
 
 const mib = 1 << 20
@@ -150,6 +152,27 @@ func (b *blob) commit() error {
 	b.file, b.time = f, time.Unix(1700000000, 0)
 	return nil
 }
+
+// waitFor returns when the blob is in a state.
+func (b *blob) waitFor(tb testing.TB, is func(b *blob) bool) {
+	tb.Helper()
+	ctx := within(tb, timeLimit)
+	for {
+		b.mu.Lock()
+		change, ok := b.change, is(b)
+		b.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-change:
+		case <-ctx.Done():
+			tb.Fatal("waited too long")
+		}
+	}
+}
+
+func digestOf(b []byte) digest.Digest { return digest.FromBytes(b) }
 
 func (b *blob) openNow() int {
 	b.mu.Lock()
@@ -337,6 +360,8 @@ func (o *object) Close() error {
 }
 
 func (o *object) Wait(ctx context.Context, off, n int64) error {
+	o.b.edit(func(b *blob) { b.waiting++ })
+	defer func() { o.b.edit(func(b *blob) { b.waiting-- }) }()
 	for {
 		o.b.mu.Lock()
 		change, err := o.b.change, errors.Join(o.b.fail, o.b.bad)
@@ -385,6 +410,8 @@ func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 }
 
 func (o *object) Verify(ctx context.Context) error {
+	o.b.edit(func(b *blob) { b.verifying++ })
+	defer func() { o.b.edit(func(b *blob) { b.verifying-- }) }()
 	if err := o.Wait(ctx, 0, o.Size()); err != nil {
 		return err
 	}

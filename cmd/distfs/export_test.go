@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"strings"
 
 	"distfs/locator"
 
@@ -12,11 +13,18 @@ import (
 )
 
 // Run is the command as scripts run it: the configuration for all users is in
-// $TEST_ETC, and every connection goes to $TEST_DIAL where that is set.
+// $TEST_ETC, and of connections those to a HOST that $TEST_DIAL names, as
+// HOST=ADDR, go to ADDR.
 func Run(args []string) int {
 	p := &program{stdout: os.Stdout, stderr: os.Stderr, etc: os.Getenv("TEST_ETC")}
-	if addr := os.Getenv("TEST_DIAL"); addr != "" {
-		p.dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+	if led := strings.Fields(os.Getenv("TEST_DIAL")); len(led) > 0 {
+		p.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			host, _, _ := net.SplitHostPort(addr)
+			for _, l := range led {
+				if from, to, _ := strings.Cut(l, "="); from == host {
+					addr = to
+				}
+			}
 			return new(net.Dialer).DialContext(ctx, network, addr)
 		}
 	}

@@ -40,6 +40,8 @@ func TestScripts(t *testing.T) {
 			"requests":  cmdRequests,
 			"unplug":    cmdUnplug,
 			"mounted":   cmdMounted,
+			"unmounted": cmdUnmounted,
+			"dockerhub": func(ts *testscript.TestScript, _ bool, _ []string) { dockerHub(t, ts) },
 			"terminate": cmdTerminate,
 			"digestof":  cmdDigestOf,
 			"sizeof":    cmdSizeOf,
@@ -186,6 +188,25 @@ func cmdMounted(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	}
 	awaited(ts, "mounted "+dir, is)
+}
+
+// unmounted DIR waits until nothing is mounted there.
+func cmdUnmounted(ts *testscript.TestScript, _ bool, args []string) {
+	dir := ts.MkAbs(args[0])
+	awaited(ts, "unmounted "+dir, func() bool { return !slices.Contains(mountsBelow(filepath.Dir(dir)), dir) })
+}
+
+// dockerHub leads the names of docker.io's registry and of its token server to
+// a registry on loopback, which has library/hello, tagged latest.
+func dockerHub(t *testing.T, ts *testscript.TestScript) {
+	t.Helper()
+	reg := testregistry.Start(t, &testregistry.Options{
+		TLS: true, Names: []string{"registry-1.docker.io", "auth.docker.io"},
+		Auth: testregistry.BearerAuth, Realm: "https://auth.docker.io/token", Service: "registry.docker.io",
+	})
+	addImage(reg, "library/hello", "latest", ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageLayerGzip, []byte("hello\n"))
+	ts.Setenv("SSL_CERT_FILE", reg.CAFile(t))
+	ts.Setenv("TEST_DIAL", "registry-1.docker.io="+reg.Host()+" auth.docker.io="+reg.TokenHost())
 }
 
 // terminate sends SIGTERM to the processes in the background.

@@ -47,7 +47,7 @@ func (b *bench) warm(root bool) (string, string, error) {
 	if err := fresh(store); err != nil {
 		return "", "", err
 	}
-	m, err := b.mount(store, root, b.host)
+	m, err := b.mount(store, root)
 	if err != nil {
 		return "", "", err
 	}
@@ -78,7 +78,7 @@ func (b *bench) cold(root bool, other func() (time.Duration, error)) (string, st
 		if err := fresh(store); err != nil {
 			return 0, err
 		}
-		m, err := b.mount(store, root, b.host)
+		m, err := b.mount(store, root)
 		if err != nil {
 			return 0, err
 		}
@@ -194,7 +194,7 @@ func (b *bench) readFar(host string) (time.Duration, error) {
 	if err := fresh(store); err != nil {
 		return 0, err
 	}
-	m, err := b.mount(store, os.Getuid() == 0, host)
+	m, err := b.mount(store, os.Getuid() == 0)
 	if err != nil {
 		return 0, err
 	}
@@ -246,7 +246,7 @@ func (b *bench) roundTrips() (string, string, error) {
 // stats asks for the attributes of an object as fast as it can.
 func (b *bench) stats() (string, string, error) {
 	store := b.path("store")
-	m, err := b.mount(store, os.Getuid() == 0, b.host)
+	m, err := b.mount(store, os.Getuid() == 0)
 	if err != nil {
 		return "", "", err
 	}

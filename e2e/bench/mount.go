@@ -25,7 +25,7 @@ type mount struct {
 const nobody = 65534
 
 // mount starts a daemon on the store, as root or as nobody.
-func (b *bench) mount(store string, root bool, host string, args ...string) (*mount, error) {
+func (b *bench) mount(store string, root bool) (*mount, error) {
 	m := &mount{b: b, dir: b.path("mnt")}
 	if !root {
 		m.cred = &syscall.Credential{Uid: nobody, Gid: nobody}
@@ -42,7 +42,7 @@ func (b *bench) mount(store string, root bool, host string, args ...string) (*mo
 			return nil, err
 		}
 	}
-	m.cmd = m.command(b.distfs, append([]string{"mount", "--store", store}, append(args, m.dir)...)...)
+	m.cmd = m.command(b.distfs, "mount", "--store", store, m.dir)
 	out, err := m.cmd.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -54,7 +54,6 @@ func (b *bench) mount(store string, root bool, host string, args ...string) (*mo
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if strings.HasPrefix(lines.Text(), "mounted ") {
 			go func() { _, _ = io.Copy(io.Discard, out) }()
-			_ = host
 			return m, nil
 		}
 		said.WriteString(lines.Text() + "\n")

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -117,11 +118,7 @@ func (b *bench) serve() error {
 
 // push uploads the blob in one piece.
 func (b *bench) push() error {
-	begin, err := b.request(http.MethodPost, "http://"+b.host+"/v2/"+repo+"/blobs/uploads/", nil)
-	if err != nil {
-		return err
-	}
-	to, err := begin.Location()
+	to, err := b.request(http.MethodPost, "http://"+b.host+"/v2/"+repo+"/blobs/uploads/", nil)
 	if err != nil {
 		return err
 	}
@@ -137,7 +134,9 @@ func (b *bench) push() error {
 	return err
 }
 
-func (b *bench) request(method, to string, body *os.File) (*http.Response, error) {
+// request sends a request that must succeed, and returns the Location that it
+// is answered with.
+func (b *bench) request(method, to string, body *os.File) (*url.URL, error) {
 	var r io.Reader
 	if body != nil {
 		r = body
@@ -159,7 +158,7 @@ func (b *bench) request(method, to string, body *os.File) (*http.Response, error
 		msg, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))
 		return nil, fmt.Errorf("%s %s: %s %s", method, strings.Split(to, "?")[0], resp.Status, msg)
 	}
-	return resp, nil
+	return resp.Location()
 }
 
 func (b *bench) close() {

@@ -104,7 +104,10 @@ func TestCommittedIsWritten(t *testing.T) {
 
 // The program is one that the kernel takes.
 func TestProgramRuns(t *testing.T) {
-	i := map[string]int{"amd64": 0, "arm64": 1}[runtime.GOARCH]
+	i, ok := map[string]int{"amd64": 0, "arm64": 1}[runtime.GOARCH]
+	if !ok {
+		t.Skipf("hello:1 has no platform linux/%s", runtime.GOARCH)
+	}
 	tar := read(t, committed)[i].layers[1]
 	at := bytes.Index(tar, []byte("\x7fELF"))
 	file := filepath.Join(t.TempDir(), "hello")

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -282,5 +283,31 @@ func TestSynthetic(t *testing.T) {
 	}
 	if other := (testregistry.Synthetic{Seed: 8, Size: s.Size}); other.Digest() == s.Digest() {
 		t.Error("Seed makes no difference")
+	}
+}
+
+func TestBasicAndIdentityToken(t *testing.T) {
+	const want = "Basic dTpw" // u:p
+	r := testregistry.Start(t, &testregistry.Options{Auth: testregistry.BasicAuth, User: "u", Password: "p", IdentityToken: "id"})
+	for authorization, status := range map[string]int{"": 401, want: 200, "Basic dTpx": 401} {
+		if resp, _, err := ask(t, r, "GET", "/v2/", "Authorization", authorization); err != nil || resp.StatusCode != status {
+			t.Errorf("GET with %q = %v, %v, want %d", authorization, resp, err, status)
+		}
+	}
+	for token, status := range map[string]int{"id": 200, "other": 401} {
+		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}, "scope": {"repository:a:pull"}}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+r.TokenHost()+"/token", strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		resp, err := client(t, r).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != status {
+			t.Errorf("POST with the refresh token %q = %d, want %d", token, resp.StatusCode, status)
+		}
 	}
 }
