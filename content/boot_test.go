@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"distfs/content"
 )
@@ -93,8 +95,8 @@ func TestAnotherBoot(t *testing.T) {
 		if got, want := present(g, 10), []int64{0, 3, 4}; !slices.Equal(got, want) {
 			t.Errorf("in another boot it has %v, want %v", got, want)
 		}
-		fill(t, g, b, 1)
 		g.Close()
+		abandon(t, s, e, b, 1)
 		g = ingest(t, openBoot(t, dir, bootB), e)
 		if got, want := present(g, 10), []int64{0, 1, 3, 4}; !slices.Equal(got, want) {
 			t.Errorf("in that boot it has %v, want %v", got, want)
@@ -109,6 +111,65 @@ func present(g *content.Ingest, n int64) (have []int64) {
 		}
 	}
 	return have
+}
+
+// Close syncs, and who comes after a process that was killed knows that something is to be synced.
+func TestCloseSyncs(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	b := randomBytes(26, 3*mib)
+	e := expect(b)
+	s := openBoot(t, dir, bootA)
+	abandon(t, s, e, b, 0)
+	synctest.Test(t, func(t *testing.T) {
+		g := ingest(t, s, e)
+		defer g.Close()
+		time.Sleep(time.Minute)
+		if !g.Due() {
+			t.Error("not Due() with chunks that a killed process wrote")
+		}
+		fill(t, g, b, 1)
+	})
+	g := ingest(t, openBoot(t, dir, bootB), e)
+	if got, want := chunksOf(g), []int64{0, 1}; !slices.Equal(got, want) {
+		t.Errorf("after Close and another boot it has %v, want %v", got, want)
+	}
+}
+
+// Who had an ingest open when its map was destroyed by hand does its successor no harm.
+func TestSuccessor(t *testing.T) {
+	s := newStore(t)
+	b := randomBytes(27, 2*mib)
+	old := ingest(t, s, expect(b))
+	fill(t, old, make([]byte, 2*mib))
+	if err := os.Remove(filepath.Join(old.IngestDir(), "ranges")); err != nil {
+		t.Fatal(err)
+	}
+	g := ingest(t, s, expect(b))
+	fill(t, g, b)
+	if err := old.Discard(); err != nil {
+		t.Fatal(err)
+	}
+	if err := finish(g); err != nil {
+		t.Fatal(err)
+	}
+	wantBlob(t, s, b)
+
+	keyed := content.Expect{Ref: "key", Total: 2 * mib}
+	old = ingest(t, s, keyed)
+	fill(t, old, make([]byte, 2*mib))
+	if ok, err := old.TryOwn(); !ok || err != nil {
+		t.Fatalf("TryOwn = %v, %v", ok, err)
+	}
+	dir := old.IngestDir()
+	if err := errors.Join(old.Verify(), os.Remove(filepath.Join(dir, "data")), os.WriteFile(filepath.Join(dir, "data"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := old.Commit(); !errors.Is(err, content.ErrDiscarded) {
+		t.Errorf("Commit of what is no longer there = %v, want ErrDiscarded", err)
+	}
+	if infos, err := s.Blobs(); err != nil || len(infos) != 1 {
+		t.Errorf("Blobs() = %v, %v, want one", infos, err)
+	}
 }
 
 // Only what is done when Checkpoint begins, and all of that, is synced.

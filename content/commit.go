@@ -81,8 +81,7 @@ func (g *Ingest) publish(desc ocispec.Descriptor) error {
 			return err
 		}
 	}
-	// The blob is there. Should one of these fail, others find so in TryOwn, and Open sweeps.
-	_ = g.ranges.setState(Committed)
+	// The blob is there. Should this fail, others find the blob in TryOwn, and Open sweeps.
 	_ = g.s.retire(g.e.name(), Committed)
 	return nil
 }

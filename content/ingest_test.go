@@ -685,3 +685,68 @@ func TestMissingBesideWriters(t *testing.T) {
 		}
 	}
 }
+
+// Ingests are made, opened, discarded and committed all at once: whoever fails does so for a reason that he knows.
+func TestOpenAndEndTogether(t *testing.T) {
+	s := newStore(t)
+	b := randomBytes(46, mib+5)
+	var wg sync.WaitGroup
+	for k := range 8 {
+		wg.Go(func() {
+			for range 100 {
+				g, err := s.Ingest(expect(b))
+				if err == nil {
+					err = errors.Join(tryToEnd(g, b, k%2 == 0), g.Close())
+				}
+				if err != nil && !errors.Is(err, iofs.ErrExist) && !errors.Is(err, content.ErrDiscarded) {
+					t.Error(err)
+				}
+				if err := s.Delete(expect(b).Digest); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if g, err := s.Ingest(expect(b)); err == nil {
+		if err := errors.Join(g.Discard(), g.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	wantEmpty(t, filepath.Join(s.Dir(), "ingest"))
+}
+
+// tryToEnd discards g, or fills and commits it as far as others let it.
+func tryToEnd(g *content.Ingest, b []byte, discard bool) error {
+	for i := range g.Chunks() {
+		n, err := g.Claim(i, 1)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			continue
+		}
+		if _, err := g.WriteAt(b[i*mib:min((i+1)*mib, int64(len(b)))], i*mib); err != nil {
+			return err
+		}
+		if err := g.Done(i, 1); err != nil {
+			return err
+		}
+		g.Release(i, 1)
+	}
+	if discard {
+		return g.Discard()
+	}
+	if ok, err := g.TryOwn(); err != nil || !ok {
+		return err
+	}
+	err := g.Verify()
+	if errors.Is(err, content.ErrAbsent) {
+		return nil // another is writing it
+	}
+	if err != nil {
+		return err
+	}
+	_, err = g.Commit()
+	return err
+}

@@ -39,21 +39,17 @@ func cutChild(args []string) error {
 		if err != nil {
 			return err
 		}
-		for _, i := range rand.Perm(int(g.Chunks())) {
-			if g.Has(int64(i), 1) {
-				continue
-			}
-			if err := put(g, b, int64(i)); err != nil {
-				return err
-			}
-			if rand.IntN(8) > 0 {
-				continue
-			}
+		filled := make(chan error)
+		go func() { filled <- fillShuffled(g, b) }()
+		for !g.Has(0, g.Chunks()) {
 			have := chunksOf(g)
 			if err := g.Checkpoint(); err != nil {
 				return err
 			}
 			fmt.Println("synced", seed, strings.Trim(fmt.Sprint(have), "[]"))
+		}
+		if err := <-filled; err != nil {
+			return err
 		}
 		if err := finish(g); err != nil {
 			return err
@@ -61,6 +57,18 @@ func cutChild(args []string) error {
 		fmt.Println("committed", seed)
 		g.Close()
 	}
+}
+
+func fillShuffled(g *content.Ingest, b []byte) error {
+	for _, i := range rand.Perm(int(g.Chunks())) {
+		if g.Has(int64(i), 1) {
+			continue
+		}
+		if err := put(g, b, int64(i)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // The file system is shut down in the midst of writing, without its log, as by a power cut (FS_IOC_SHUTDOWN), again and again:

@@ -162,6 +162,25 @@ func TestSmallObjectIsFetchedWholeAtOpen(t *testing.T) {
 	}
 }
 
+func TestOpenAloneFetchesASmallObject(t *testing.T) {
+	b := setup(t, nil, nil)
+	desc, _ := b.blob(3 * mib)
+	o, err := b.f.Open(ctx(t), b.loc, desc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Close() // the fetch goes on without its reader
+	b.reg.Wait(t, func(rs []testregistry.Request) bool {
+		return len(rs) > 0 && rs[len(rs)-1].Kind == testregistry.Blob && rs[len(rs)-1].Done
+	})
+	if err := b.object(desc).Commit(ctx(t)); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.reg.Sent(desc.Digest); got != desc.Size {
+		t.Errorf("sent %d bytes of %d", got, desc.Size)
+	}
+}
+
 func TestFarReadIsOneChunk(t *testing.T) {
 	b := setup(t, nil, &fetch.Options{FillBelow: -1})
 	desc, want := b.blob(40*mib + 3)

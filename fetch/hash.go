@@ -98,27 +98,26 @@ func (p *pull) hash() error {
 
 // hashFailed tells a wrong digest from a disk that fails. The lock is held.
 func (p *pull) hashFailed(err error) {
-	err = fmt.Errorf("%s from %s: %w", p.desc.Digest, p.loc, err)
 	if p.verified {
 		p.uncommitted = err
-		p.f.opts.Log.Warn("verified, but not kept", "err", err)
+		p.f.opts.Log.Warn("verified, but not kept", "err", p.named(err))
 		return
 	}
 	if _, ok := errors.AsType[*content.MismatchError](err); !ok {
 		p.bad = &kindError{err, syscall.EIO}
-		p.f.opts.Log.Error("thrown away", "err", err)
+		p.f.opts.Log.Error("thrown away", "err", p.named(err))
 		p.discard()
 		return
 	}
 	again := p.in.Resumed() && !p.served
 	p.discard()
 	if again {
-		p.f.opts.Log.Warn("what an earlier run left did not match its digest: fetched once more", "err", err)
+		p.f.opts.Log.Warn("what an earlier run left did not match its digest: fetched once more", "err", p.named(err))
 		p.again()
 		return
 	}
 	p.bad = err
-	p.f.opts.Log.Error("wrong bytes", "origin", p.key.origin, "err", err)
+	p.f.opts.Log.Error("wrong bytes", "origin", p.key.origin, "err", p.named(err))
 	p.disown()
 }
 
@@ -161,7 +160,7 @@ func (p *pull) thrownAway() {
 		p.announce()
 		return
 	}
-	p.bad = &kindError{fmt.Errorf("%s from %s: thrown away by another process: its bytes did not match", p.desc.Digest, p.loc), syscall.EIO}
+	p.bad = &kindError{errors.New("thrown away by another process: the bytes did not match"), syscall.EIO}
 	p.disown()
 	p.announce()
 }
@@ -184,8 +183,8 @@ func (p *pull) syncMore() {
 		p.syncing = false
 		if err != nil && p.bad == nil && p.file == nil {
 			// What an fsync could not write may be gone (and so may what it wrote before).
-			p.bad = &kindError{fmt.Errorf("%s: %w", p.desc.Digest, err), syscall.EIO}
-			p.f.opts.Log.Error("thrown away", "err", p.bad)
+			p.bad = &kindError{err, syscall.EIO}
+			p.f.opts.Log.Error("thrown away", "err", p.named(err))
 			p.discard()
 			p.disown()
 		}

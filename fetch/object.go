@@ -100,7 +100,7 @@ func (o *Object) Wait(ctx context.Context, off, n int64) error {
 	if off < 0 || n <= 0 {
 		return nil
 	}
-	return o.p.wait(ctx, off, n)
+	return o.p.named(o.p.wait(ctx, off, n))
 }
 
 // ReadAt reads len(b) bytes from off on, waiting for them as Wait does. It
@@ -121,26 +121,48 @@ func (o *Object) ReadAt(ctx context.Context, b []byte, off int64) (int, error) {
 		return 0, err
 	}
 	got, err := o.p.readAt(ctx, b[:n], off)
-	if err == nil && n < int64(len(b)) {
-		err = io.EOF
+	if err != nil {
+		return got, o.p.named(err)
 	}
-	return got, err
+	if n < int64(len(b)) {
+		return got, io.EOF
+	}
+	return got, nil
+}
+
+// Data returns the file that has the n bytes from off on, for which Wait was
+// called: not to be read elsewhere, changed or closed. It is nil where they are
+// not kept; ReadAt has them. What ReadAt says of bytes before Verify holds for
+// these too.
+func (o *Object) Data(off, n int64) *os.File {
+	o.p.mu.Lock()
+	defer o.p.mu.Unlock()
+	switch {
+	case o.p.bad != nil || n <= 0:
+		return nil
+	case o.p.file != nil:
+		return o.p.file
+	case o.p.has(chunksOf(off, n)):
+		o.p.served = o.p.served || !o.p.verified
+		return o.p.in.File()
+	}
+	return nil
 }
 
 // Verify fetches what is missing and waits until the whole digest matched.
 // The error is syscall.EIO if it did not: then Bad says so for ever, and what
 // arrived is thrown away.
-func (o *Object) Verify(ctx context.Context) error { return o.p.verify(ctx) }
+func (o *Object) Verify(ctx context.Context) error { return o.p.named(o.p.verify(ctx)) }
 
 // Commit waits, as Verify does, and until the object lies in the store.
-func (o *Object) Commit(ctx context.Context) error { return o.p.commit(ctx) }
+func (o *Object) Commit(ctx context.Context) error { return o.p.named(o.p.commit(ctx)) }
 
 // Bad returns why no byte of this Object may be served any more, or nil. A new
 // Open begins anew.
 func (o *Object) Bad() error {
 	o.p.mu.Lock()
 	defer o.p.mu.Unlock()
-	return o.p.bad
+	return o.p.named(o.p.bad)
 }
 
 // File returns the object's file once it is whole, verified and in the store,

@@ -266,7 +266,14 @@ func (p *pull) kick() {
 func (p *pull) fillAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.file != nil || p.bad != nil || p.remote == nil && !p.whole() {
+	if p.bad != nil {
+		return
+	}
+	if err := p.open(); err != nil {
+		p.f.opts.Log.Warn("fetch not begun", "digest", p.desc.Digest, "err", err)
+		return // the first read says so too
+	}
+	if p.file != nil || p.remote == nil && !p.whole() {
 		return
 	}
 	p.fill, p.halted = true, false
@@ -294,7 +301,16 @@ func (p *pull) failed(s span) error {
 // absent is the error of a range that is not here and that nobody is asked
 // for.
 func (p *pull) absent(off int64) error {
-	return &kindError{fmt.Errorf("offline: byte %d of %s is not in the store", off, p.desc.Digest), syscall.ENETUNREACH}
+	return &kindError{fmt.Errorf("offline: byte %d is not in the store", off), syscall.ENETUNREACH}
+}
+
+// named says of what an error is. What leaves the package is named once, by
+// the Object's methods.
+func (p *pull) named(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s@%s: %w", p.loc, p.desc.Digest, err)
 }
 
 // here counts the chunks that the ingest has.

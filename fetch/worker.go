@@ -87,14 +87,13 @@ func (p *pull) fail(s span, err error) {
 		if p.unkept == nil {
 			p.f.opts.Log.Warn("served without being kept", "digest", p.desc.Digest, "err", err)
 		}
-		p.unkept = fmt.Errorf("%s: not kept: %w", p.desc.Digest, err)
+		p.unkept = fmt.Errorf("not kept: %w", err)
 		p.direct = time.Now().Add(directFor)
 		p.halted = true
 		return
 	}
-	err = fmt.Errorf("%s from %s: %w", p.desc.Digest, p.loc, err)
 	if p.fill && len(p.demands) == 0 && p.verifiers == 0 {
-		p.f.opts.Log.Warn("fetch ended early", "chunks", p.here(), "of", p.chunks(), "err", err)
+		p.f.opts.Log.Warn("fetch ended early", "chunks", p.here(), "of", p.chunks(), "err", p.named(err))
 	}
 	p.failures = append(p.failures, failure{s, err, time.Now().Add(failureMemory)})
 	p.cursors = nil

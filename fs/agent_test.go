@@ -42,13 +42,13 @@ type agent struct {
 	rpc *rpc.Client
 }
 
-func startAgent(tb testing.TB, attr *syscall.SysProcAttr) *agent {
+func startAgent(tb testing.TB) *agent {
 	tb.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return startExecutable(tb, exe, attr)
+	return startExecutable(tb, exe, nil)
 }
 
 func startExecutable(tb testing.TB, exe string, attr *syscall.SysProcAttr) *agent {
@@ -109,8 +109,7 @@ func start[A, R any](a *agent, method string, args A) (r *R, wait func() error) 
 
 // wire makes an errno one that call understands.
 func wire(err error) error {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return fmt.Errorf("errno %d", int(errno))
 	}
 	return err

@@ -2,11 +2,13 @@ package fs
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,10 +75,8 @@ func attachByHelper(point string, opts *Options) (fd int, err error) {
 	defer ours.Close()
 	defer theirs.Close()
 	options := append(opts.options(), "ro", "fsname="+fsName, "subtype="+fsName)
-	cmd := exec.Command(helper, "-o", strings.Join(options, ","), "--", point)
-	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3")
-	cmd.ExtraFiles = []*os.File{theirs}
-	if err := runHelper(cmd); err != nil {
+	err = runHelper(theirs, "-o", strings.Join(options, ","), "--", point)
+	if err != nil {
 		return -1, err
 	}
 	return receive(ours)
@@ -100,8 +100,19 @@ func receive(sock *os.File) (fd int, err error) {
 	return fds[0], nil
 }
 
-// runHelper runs a command of which what it says on stderr is the error.
-func runHelper(cmd *exec.Cmd) error {
+// helperTime is how long the helper may take.
+const helperTime = 20 * time.Second
+
+// runHelper runs the helper, of which what it says on stderr is the error.
+// Over sock, if that is not nil, it sends a descriptor.
+func runHelper(sock *os.File, args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), helperTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, helper, args...)
+	if sock != nil {
+		cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3")
+		cmd.ExtraFiles = []*os.File{sock}
+	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	err := cmd.Run()
@@ -123,9 +134,9 @@ func detach(point string, lazily bool) error {
 		}
 		return unix.Unmount(point, flags)
 	}
-	args := []string{"-u", "-q", "--", point}
+	args := []string{"-u", "--", point}
 	if lazily {
 		args = append([]string{"-z"}, args...)
 	}
-	return runHelper(exec.Command(helper, args...))
+	return runHelper(nil, args...)
 }

@@ -39,7 +39,9 @@ func (c *connection) register(f *os.File) (int32, error) {
 	return id, nil
 }
 
-func (c *connection) unregister(id int32) { c.srv.UnregisterBackingFd(id) }
+// unregister lets go of a file. It can only fail when the connection is gone,
+// and the number with it.
+func (c *connection) unregister(id int32) { _ = c.srv.UnregisterBackingFd(id) }
 
 // probe says whether the kernel would read from files in dir: it does for a
 // privileged mounter, and where not too many file systems are stacked.
@@ -99,8 +101,6 @@ const (
 // fuseOptions are those of every mount.
 func fuseOptions(s *server) *fuse.MountOptions {
 	opts := &fuse.MountOptions{
-		AllowOther:               s.opts.AllowOther,
-		FsName:                   fsName,
 		Name:                     fsName,
 		MaxWrite:                 maxRequest,
 		MaxBackground:            1024, // with the default of 12, twelve stuck reads hold up all others

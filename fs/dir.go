@@ -58,8 +58,8 @@ func (s *server) listing(cancel <-chan struct{}, in *fuse.ReadIn) ([]entry, dire
 	if h == nil || !ok {
 		return nil, nil, fuse.EBADF
 	}
-	if in.Offset > 0 && h.entries != nil {
-		return h.entries, dir, fuse.OK
+	if entries := h.listed(); in.Offset > 0 && entries != nil {
+		return entries, dir, fuse.OK
 	}
 	ctx, end := s.begin(cancel, &in.InHeader)
 	defer end()
@@ -67,9 +67,19 @@ func (s *server) listing(cancel <-chan struct{}, in *fuse.ReadIn) ([]entry, dire
 	if err != nil {
 		return nil, nil, s.errno(ctx, "list", n.String(), err)
 	}
-	h.entries = append([]entry{
+	entries = append([]entry{
 		{name: ".", mode: syscall.S_IFDIR, ino: n.identity().ino},
 		{name: "..", mode: syscall.S_IFDIR},
 	}, entries...)
-	return h.entries, dir, fuse.OK
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.entries = entries
+	return entries, dir, fuse.OK
+}
+
+// listed is the listing that offsets in this handle refer to.
+func (h *handle) listed() []entry {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.entries
 }

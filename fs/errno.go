@@ -56,7 +56,7 @@ func isEnd(err error) bool {
 }
 
 func classify(err error) (number syscall.Errno, quiet bool) {
-	if none := (*image.PlatformError)(nil); errors.As(err, &none) {
+	if _, none := errors.AsType[*image.PlatformError](err); none {
 		return syscall.ENOENT, false
 	}
 	for _, e := range errnos {

@@ -54,7 +54,7 @@ func TestFlips(t *testing.T) {
 	wg.Wait()
 	all := 0
 	for _, b := range blobs {
-		all += b.all
+		b.edit(func(b *blob) { all += b.all })
 	}
 	t.Logf("%d opens, objects were lost %d times, opened %d times in the source", opens, flips, all)
 	if strings.Contains(m.log.String(), "no passthrough for") {

@@ -12,10 +12,11 @@ type handle struct {
 	flags   uint32 // FOPEN_…
 	backing int32  // with FOPEN_PASSTHROUGH: the kernel's number of the file
 
-	reader  reader  // nil for a directory, and where the kernel reads itself
-	entries []entry // of a directory, as it was when it was last read from its start
-
+	reader  reader // nil for a directory, and where the kernel reads itself
 	release func() // not nil; called once
+
+	mu      sync.Mutex
+	entries []entry // of a directory, as it was when it was last read from its start; guarded by mu
 }
 
 // A reader serves the reads of a handle.

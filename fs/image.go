@@ -6,6 +6,7 @@ import (
 	"fmt"
 	iofs "io/fs"
 	"path"
+	"strings"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
@@ -139,7 +140,7 @@ func (d *imageDir) list(ctx context.Context) ([]entry, error) {
 		entries = append(entries, d.linkEntry(indexName))
 	}
 	manifest, err := d.manifest(ctx)
-	if none := (*image.PlatformError)(nil); errors.As(err, &none) {
+	if _, none := errors.AsType[*image.PlatformError](err); none {
 		return entries, nil
 	}
 	if err != nil {
@@ -160,11 +161,7 @@ func (d *imageDir) linkEntry(name string) entry {
 // blob is the path of an object of the image's repository, as it is spelled,
 // from the directory that is depth levels below the image's.
 func (d *imageDir) blob(depth int, dgst digest.Digest) string {
-	up := "../"
-	for range depth {
-		up += "../"
-	}
-	return up + d.name.Repo + "/" + string(dgst)
+	return strings.Repeat("../", depth+1) + d.name.Repo + "/" + string(dgst)
 }
 
 // here says whether what the directory of an image shows can be told from the

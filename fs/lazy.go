@@ -105,6 +105,10 @@ func (n *lazy) open(ctx context.Context) (*handle, error) {
 	if err != nil {
 		return nil, err
 	}
+	if size := n.descriptor().Size; obj.Size() != size {
+		n.object.release()
+		return nil, fmt.Errorf("%s: has %d bytes, was said to have %d: %w", n.key.dgst, obj.Size(), size, syscall.EIO)
+	}
 	return &handle{
 		flags:   fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH,
 		reader:  lazyReader{n, obj},

@@ -69,7 +69,7 @@ func TestMemory(t *testing.T) {
 		t.Skip("only root gets requests of 1 MiB")
 	}
 	args := MountArgs{t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "state")}
-	server, user := startAgent(t, nil), startAgent(t, nil)
+	server, user := startAgent(t), startAgent(t)
 	defer fs.Unmount(args.Dir)
 	defer server.stop()
 	defer user.stop()
@@ -106,7 +106,7 @@ func TestMemory(t *testing.T) {
 	wg.Wait()
 	after := peak()
 	t.Logf("peak memory: %d MiB before, %d MiB with 200 stuck readers, %d MiB after they were released", before, waiting, after)
-	if after-before > 128 {
+	if after-before > 128 && !raceEnabled {
 		t.Errorf("200 readers took %d MiB", after-before)
 	}
 }

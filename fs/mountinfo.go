@@ -5,6 +5,7 @@ import (
 	iofs "io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -67,9 +68,9 @@ func topmost(point string) (mountInfo, error) {
 	if err != nil {
 		return mountInfo{}, err
 	}
-	for i := len(mounts) - 1; i >= 0; i-- {
-		if mounts[i].point == point {
-			return mounts[i], nil
+	for _, m := range slices.Backward(mounts) {
+		if m.point == point {
+			return m, nil
 		}
 	}
 	return mountInfo{}, fmt.Errorf("%s: no mount: %w", point, iofs.ErrNotExist)

@@ -90,29 +90,38 @@ func (s *server) object(loc locator.Locator, dgst digest.Digest, path string) (n
 	}
 	k := objectKey{loc, dgst}
 	desc, known := s.src.Known(loc, dgst)
-	if _, committed := s.src.Local(loc, dgst); known && !committed.IsZero() {
-		if f := s.objects.form(k, desc.Size, s.conn.passes); f != formLazy {
-			return newWhole(s, k, desc, path, f), nil
+	if known {
+		if _, committed := s.src.Local(loc, dgst); !committed.IsZero() {
+			if f := s.objects.form(k, desc.Size, s.conn.passes); f != formLazy {
+				return newWhole(s, k, desc, path, f), nil
+			}
 		}
+	} else {
+		desc = s.hearsay(k)
 	}
-	n := newLazy(s, k, s.hint(loc, dgst), path)
+	n := newLazy(s, k, desc, path)
 	if old, ok := s.table.find(n.id).(*lazy); ok && old.isBad() {
-		n = newLazy(s, k, s.hint(loc, dgst), path)
+		n = newLazy(s, k, desc, path)
 	}
 	return n, nil
 }
 
 // hint is all that is known of an object without asking: its repository's own
-// word, or that of a manifest. Its Size is 0 if that is not known, and the
-// second result false.
+// word, or hearsay.
 func (s *server) hint(loc locator.Locator, dgst digest.Digest) ocispec.Descriptor {
 	if desc, ok := s.src.Known(loc, dgst); ok {
 		return desc
 	}
-	if desc, ok := s.images.hints.get(objectKey{loc, dgst}); ok {
+	return s.hearsay(objectKey{loc, dgst})
+}
+
+// hearsay is what a manifest or a tag says of an object. Its Size is
+// unknownSize where none does.
+func (s *server) hearsay(k objectKey) ocispec.Descriptor {
+	if desc, ok := s.images.hints.get(k); ok {
 		return desc
 	}
-	return ocispec.Descriptor{Digest: dgst, Size: unknownSize}
+	return ocispec.Descriptor{Digest: k.dgst, Size: unknownSize}
 }
 
 // unknownSize is the size in a hint that has none.

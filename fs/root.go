@@ -2,6 +2,8 @@ package fs
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"syscall"
 	"time"
 
@@ -31,14 +33,18 @@ func (r *root) lookup(_ context.Context, name string) (node, error) {
 	return r.s.enterRepository(name, "")
 }
 
-// list tells the hosts of which something is held or that were entered.
+// list tells the hosts that are configured or of which something is held.
 func (r *root) list(context.Context) ([]entry, error) {
-	held, err := r.s.src.Repos("")
+	names, err := r.s.src.Repos("")
 	if err != nil {
 		return nil, err
 	}
+	if !r.s.opts.Offline {
+		names = slices.AppendSeq(names, maps.Keys(r.s.hosts))
+	}
+	slices.Sort(names)
 	var entries []entry
-	for _, name := range held {
+	for _, name := range slices.Compact(names) {
 		if r.s.hosts.IsHost(name) {
 			entries = append(entries, directoryEntry(name, identifyDirectory(name)))
 		}

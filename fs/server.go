@@ -146,6 +146,7 @@ const maxName = 255
 
 // close gives back what the kernel did not: after an abort it sends no release.
 func (s *server) close() {
+	s.tasks.Wait() // nobody waits for them any more
 	for _, h := range s.handles.all() {
 		h.release()
 	}
@@ -154,5 +155,4 @@ func (s *server) close() {
 			f.forgotten()
 		}
 	}
-	s.tasks.Wait()
 }

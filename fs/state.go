@@ -152,7 +152,7 @@ func clearDead(point, stateDir string) error {
 }
 
 // Unmount takes a mount of distfs away from dir, a dead one too. One that is
-// in use it leaves, with an error that is syscall.EBUSY.
+// in use it leaves, with an error that says so (for root, syscall.EBUSY).
 func Unmount(dir string) error {
 	point, err := resolve(dir)
 	if err != nil {
@@ -169,6 +169,9 @@ func Unmount(dir string) error {
 	dead := err == nil && known && pid == 0
 	if err := detach(point, dead); err != nil {
 		return fmt.Errorf("unmount %s: %w", point, err)
+	}
+	if dead {
+		os.Remove(statePath(defaultStateDir(), m))
 	}
 	return nil
 }

@@ -22,10 +22,9 @@ func (m *mount) readlink(name string) (string, error) {
 	return call[string, string](m.agent, "Readlink", m.path(name))
 }
 
-func (s *source) moveTag(ref, to string) ocispec.Descriptor {
+func (s *source) moveTag(ref, to string) {
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromString(to), Size: 7}
 	s.set(func(s *source) { s.tags[ref] = desc })
-	return desc
 }
 
 func TestTag(t *testing.T) {

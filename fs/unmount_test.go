@@ -106,14 +106,14 @@ func (Agent) Descriptors(_ int, out *string) error {
 func TestDeadMount(t *testing.T) {
 	needMounts(t)
 	args := MountArgs{t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "state")}
-	user := startAgent(t, nil)
+	user := startAgent(t)
 	defer user.stop()
 	stat := func(host string) error {
 		_, err := call[string, unix.Stat_t](user, "Lstat", filepath.Join(args.Dir, host))
 		return err
 	}
 	for i := range 3 {
-		server := startAgent(t, nil)
+		server := startAgent(t)
 		path, err := call[MountArgs, string](server, "Mount", args)
 		if err != nil {
 			t.Fatalf("mount %d: %v", i, err)
@@ -165,7 +165,7 @@ func TestUnmount(t *testing.T) {
 		t.Errorf("Unmount of another file system = %v", err)
 	}
 	for _, dead := range []bool{false, true} {
-		server := startAgent(t, nil)
+		server := startAgent(t)
 		if _, err := call[MountArgs, string](server, "Mount", args); err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +219,7 @@ func TestUser(t *testing.T) {
 		if err != nil || !bytes.Equal(got, content(1, 9<<20)) {
 			t.Errorf("read %d bytes, %v", len(got), err)
 		}
-		root := startAgent(t, nil)
+		root := startAgent(t)
 		if _, err := call[string, unix.Stat_t](root, "Lstat", filepath.Join(args.Dir, path)); !errors.Is(err, syscall.EACCES) {
 			t.Errorf("stat by another user: %v, want EACCES", err)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"os"
 
 	"distfs/content"
 	"distfs/fetch"
@@ -116,26 +115,15 @@ func (p *program) writeArriving(ctx context.Context, obj *fetch.Object, end int6
 	return at, nil
 }
 
-// A filed object has the bytes that arrived in a file: sending them from there to
-// /dev/null took 1.1 s for a GiB, cold, where reading and writing took 1.7.
-type filed interface {
-	// Data returns the file that has the n bytes from off on, which were waited
-	// for, at their offset; nil where they were not kept. It is valid until Close.
-	Data(off, n int64) *os.File
-}
-
-// writeRange writes n bytes of obj from off on, waiting for them.
+// writeRange writes n bytes of obj from off on, waiting for them. Sending them
+// from the file that they are kept in to /dev/null took 1.1 s for a GiB, cold,
+// where reading and writing took 1.7.
 func (p *program) writeRange(ctx context.Context, obj *fetch.Object, off, n int64) error {
-	if f := obj.File(); f != nil {
-		return send(p.stdout, f, off, n)
-	}
 	if err := obj.Wait(ctx, off, n); err != nil {
 		return err
 	}
-	if d, ok := any(obj).(filed); ok {
-		if f := d.Data(off, n); f != nil {
-			return send(p.stdout, f, off, n)
-		}
+	if f := obj.Data(off, n); f != nil {
+		return send(p.stdout, f, off, n)
 	}
 	return write(p.stdout, readerAt{ctx, obj}, off, n)
 }
