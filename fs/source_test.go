@@ -141,7 +141,7 @@ func (b *blob) commit() error {
 	if b.file != nil {
 		return nil
 	}
-	f, err := os.CreateTemp(b.s.dir, "")
+	f, err := os.CreateTemp(b.s.dir, "blob-")
 	if err != nil {
 		return err
 	}

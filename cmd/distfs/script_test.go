@@ -260,10 +260,14 @@ func cmdArrived(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
-// served FILE waits until the file can be told the attributes of.
+// served FILE waits until the file can be opened: of a dead mount the kernel
+// still knows the attributes.
 func cmdServed(ts *testscript.TestScript, _ bool, args []string) {
 	awaited(ts, "served "+args[0], func() bool {
-		_, err := os.Stat(ts.MkAbs(args[0]))
+		f, err := os.Open(ts.MkAbs(args[0]))
+		if err == nil {
+			f.Close()
+		}
 		return err == nil
 	})
 }
