@@ -39,17 +39,22 @@ func cutChild(args []string) error {
 		if err != nil {
 			return err
 		}
-		filled := make(chan error)
+		filled := make(chan error, 1)
 		go func() { filled <- fillShuffled(g, b) }()
-		for !g.Has(0, g.Chunks()) {
+		for ended := false; !ended; {
+			select {
+			case err := <-filled:
+				if err != nil {
+					return err
+				}
+				ended = true
+			default:
+			}
 			have := chunksOf(g)
 			if err := g.Checkpoint(); err != nil {
 				return err
 			}
 			fmt.Println("synced", seed, strings.Trim(fmt.Sprint(have), "[]"))
-		}
-		if err := <-filled; err != nil {
-			return err
 		}
 		if err := finish(g); err != nil {
 			return err
@@ -111,7 +116,7 @@ func TestPowerCut(t *testing.T) {
 		}
 	})
 	checked := 0
-	for range 6 {
+	for range 8 {
 		mount()
 		cmd := child(t, "cut", filepath.Join(mnt, "store"))
 		cmd.Stderr = nil // it complains when its disk is gone

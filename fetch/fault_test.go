@@ -14,6 +14,7 @@ import (
 
 	"distfs/fetch"
 	"distfs/internal/testregistry"
+	"distfs/locator"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -151,6 +152,43 @@ func TestWrongBytesAreThrownAway(t *testing.T) {
 	}
 	b.reg.AddBlobFunc(b.loc.Path, dgst, int64(len(good)), func(off int64) io.Reader { return bytes.NewReader(good[off:]) })
 	heal(t, b, ocispec.Descriptor{Digest: dgst, Size: int64(len(good))}, good)
+}
+
+// TestAnotherOriginsBlob: a host's reader who has seen wrong bytes does not end
+// right because another host sent the right ones; one who has seen right bytes
+// goes on.
+func TestAnotherOriginsBlob(t *testing.T) {
+	for _, lies := range []bool{true, false} {
+		b := setup(t, nil, &fetch.Options{FillBelow: -1})
+		good := random(5*mib, 2)
+		dgst := digest.FromBytes(good)
+		sent := bytes.Clone(good)
+		if lies {
+			sent[100] ^= 1
+		}
+		b.reg.AddBlobFunc(b.loc.Path, dgst, int64(len(sent)), func(off int64) io.Reader { return bytes.NewReader(sent[off:]) })
+		desc := ocispec.Descriptor{Digest: dgst, Size: int64(len(good))}
+		o := b.object(desc)
+		check(t, o, sent, 0, 1000)
+
+		honest := testregistry.Start(t, nil)
+		honest.AddBlob(b.loc.Path, good)
+		other, err := b.f.Open(ctx(t), locator.Locator{Host: honest.Host(), Path: b.loc.Path}, desc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		if err := other.Commit(ctx(t)); err != nil {
+			t.Fatal(err)
+		}
+		err = o.Verify(ctx(t))
+		if lies != errors.Is(err, syscall.EIO) || !lies && err != nil {
+			t.Errorf("lies %t: Verify = %v", lies, err)
+		}
+		if !lies {
+			check(t, o, good, 0, int64(len(good)))
+		}
+	}
 }
 
 // TestDeadRegistry: an error in bounded time, and the same read works once the

@@ -50,16 +50,6 @@ func (p *pull) hashMore() {
 	})
 }
 
-// adopt takes the blob that another process, or another origin's pull, put
-// into the store.
-func (p *pull) adopt() {
-	if err := p.openBlob(); err != nil {
-		p.f.opts.Log.Warn("open", "digest", p.desc.Digest, "err", err)
-		return
-	}
-	p.announce()
-}
-
 // hash hashes along the contiguous front; at the object's end it compares, lets
 // the readers go that wait for that, and puts the object into the store.
 func (p *pull) hash() error {
@@ -151,18 +141,6 @@ func (p *pull) disown() {
 			delete(p.f.pulls, p.key)
 		}
 	})
-}
-
-// thrownAway is when another process found the bytes wrong. The lock is held.
-func (p *pull) thrownAway() {
-	if !p.served && len(p.workers) == 0 {
-		p.again()
-		p.announce()
-		return
-	}
-	p.bad = &kindError{errors.New("thrown away by another process: the bytes did not match"), syscall.EIO}
-	p.disown()
-	p.announce()
 }
 
 // syncMore makes what arrived survive a power cut, every 64 MiB or 5 s and when

@@ -217,6 +217,24 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestDockerNames reads docker.io's short names, which mean library/NAME.
+func TestDockerNames(t *testing.T) {
+	src := newSource(t)
+	b := src.add("docker.io/library/redis", "", content(1, 10))
+	src.tags["docker.io/library/redis:7"] = b.desc
+	m := mountSource(t, src, nil)
+	for _, dir := range []string{"docker.io/library/redis", "docker.io/redis", "Docker.IO/redis"} {
+		m.wantRead(m.path(dir, string(b.desc.Digest)), b.content)
+		got, err := m.readlink(dir + ":7")
+		if want := "redis@" + string(b.desc.Digest); err != nil || got != want {
+			t.Errorf("%s:7 leads to %q, %v, want %q", dir, got, err, want)
+		}
+	}
+	if got := m.list("docker.io"); !slices.Equal(got, []string{"library"}) {
+		t.Errorf("docker.io has %q", got)
+	}
+}
+
 // TestRequests wants none above an image, but for what is asked for by name.
 func TestRequests(t *testing.T) {
 	src := newSource(t)

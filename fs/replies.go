@@ -3,13 +3,10 @@ package fs
 import (
 	"context"
 	"math/bits"
-	"os"
 	"sync"
-	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sync/semaphore"
-	"golang.org/x/sys/unix"
 )
 
 // replyBudget is how many bytes of replies there may be at a time, in bytes.
@@ -69,16 +66,3 @@ func (r *reply) Done() {
 	r.from.pools[r.class].Put(r.buf)
 	r.from.budget.Release(1 << r.class)
 }
-
-// dropPages gives the memory of buf back to the system, but not its addresses.
-// go-fuse makes a buffer for each request before it is known whether there is
-// anything to put in; here it stays unused, and for 200 requests that wait
-// these are 200 MiB.
-func dropPages(buf []byte) {
-	if len(buf) >= minDrop && uintptr(unsafe.Pointer(unsafe.SliceData(buf)))%uintptr(os.Getpagesize()) == 0 {
-		_ = unix.Madvise(buf, unix.MADV_DONTNEED)
-	}
-}
-
-// minDrop is the size from which on that is worth a system call.
-const minDrop = 256 << 10

@@ -34,6 +34,7 @@ var cases = []testcase{
 	{"fetch-object, cold, to /dev/null, against crane blob to a file and a sync of it", "≤ 1.0", false, (*bench).fetchObject},
 	{"4 KiB at 800 MB, cold: moved, requests after the HEAD", "≤ 1.1 MiB, ≤ 2", false, (*bench).farRead},
 	{"4 KiB at 800 MB, cold, a link of 40 ms: round trips", "≤ 4", false, (*bench).roundTrips},
+	{"fetch-object, a link of 40 ms and 20 MB/s a connection, against crane blob", "≤ 0.35", false, (*bench).slowLink},
 	{"stat of a known object, hot", "≥ 200 k/s", false, (*bench).stats},
 	{"peak memory of the daemon over all of the above", "≤ 64 MiB", false, func(b *bench) (string, string, error) {
 		return fmt.Sprintf("%.1f MiB", float64(b.peak)/1024), "", nil
@@ -119,6 +120,18 @@ func (b *bench) curlAndHash() (time.Duration, error) {
 		return 0, errors.New("curl brought something else")
 	}
 	return d + time.Since(start), nil
+}
+
+// slowLink compares both over a line that gives each connection little.
+func (b *bench) slowLink() (string, string, error) {
+	link, err := slowlink.Listen(b.host, slowlink.Options{RTT: rtt, Bandwidth: 20_000_000})
+	if err != nil {
+		return "", "", err
+	}
+	defer link.Close()
+	slow := *b
+	slow.host = link.Addr()
+	return slow.fetchObject()
 }
 
 // craneToFile has crane write the blob to a file, which it verifies.
@@ -223,8 +236,10 @@ func (b *bench) farRead() (string, string, error) {
 	return fmt.Sprintf("%.2f MiB, %d", float64(c.moved.Load())/(1<<20), c.gets.Load()), fmt.Sprintf("%d HEAD", c.heads.Load()), nil
 }
 
+// rtt is the round trip of the slow links.
+const rtt = 40 * time.Millisecond
+
 func (b *bench) roundTrips() (string, string, error) {
-	const rtt = 40 * time.Millisecond
 	link, err := slowlink.Listen(b.host, slowlink.Options{RTT: rtt})
 	if err != nil {
 		return "", "", err
