@@ -43,7 +43,7 @@ func (g *Ingest) Commit() (ocispec.Descriptor, error) {
 	return desc, nil
 }
 
-// seal makes the bytes durable and read-only.
+// seal makes the bytes durable.
 func (g *Ingest) seal() error {
 	size, err := sizeOf(g.data)
 	if err != nil {
@@ -52,25 +52,26 @@ func (g *Ingest) seal() error {
 	if size != g.Total() {
 		return &SizeError{g.e.label(), g.Total(), size}
 	}
-	if err := g.data.Chmod(0o444); err != nil {
-		return err
-	}
 	return g.data.Sync()
 }
 
-// publish renames what is sealed to the name of its digest.
+// publish makes what is sealed read-only and renames it to the name of its digest.
 func (g *Ingest) publish(desc ocispec.Descriptor) error {
 	unlock, err := g.lockStructure()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := g.filling(); err != nil {
+	if err := g.ended(); err != nil {
 		return err
 	}
 	data := filepath.Join(g.dir(), "data")
 	if !sameFile(data, g.data) {
 		return fmt.Errorf("%s was replaced: %w", data, ErrDiscarded)
+	}
+	// Not before the lock: who opens the ingest makes a read-only file writable again.
+	if err := g.data.Chmod(0o444); err != nil {
+		return err
 	}
 	there, err := g.s.hasBlob(desc.Digest)
 	if err != nil {

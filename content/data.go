@@ -11,7 +11,8 @@ import (
 func (g *Ingest) Has(first, n int64) bool {
 	g.life.RLock()
 	defer g.life.RUnlock()
-	return !g.closed && n > 0 && first >= 0 && g.ranges.next(first, first+n, false) == first+n
+	_, k := g.clip(first, n)
+	return !g.closed && n > 0 && k == n && g.ranges.next(first, first+n, false) == first+n
 }
 
 // Missing returns the first run of absent chunks among the n from first on that the blob has. count is 0 if none is absent.

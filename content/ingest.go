@@ -217,13 +217,20 @@ func (g *Ingest) enter() error {
 
 // filling returns the error of changing an ingest that is no longer filling.
 func (g *Ingest) filling() error {
+	if err := g.ended(); err != nil {
+		return g.wrap(err)
+	}
+	return nil
+}
+
+func (g *Ingest) ended() error {
 	switch g.ranges.state() {
 	case Filling:
 		return nil
 	case Committed:
-		return g.wrap(iofs.ErrExist)
+		return iofs.ErrExist
 	default:
-		return g.wrap(ErrDiscarded)
+		return ErrDiscarded
 	}
 }
 

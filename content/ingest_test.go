@@ -34,6 +34,11 @@ func TestIngest(t *testing.T) {
 			t.Errorf("Missing = %d, %d, want 0, %d", at, n, g.Chunks())
 		}
 		fill(t, g, b)
+		for _, c := range [][2]int64{{-1, 1}, {0, 0}, {0, g.Chunks() + 1}, {0, math.MaxInt64}, {1, math.MaxInt64}, {math.MaxInt64, math.MaxInt64}} {
+			if g.Has(c[0], c[1]) {
+				t.Errorf("Has(%d, %d) of %d chunks", c[0], c[1], g.Chunks())
+			}
+		}
 		got, err := io.ReadAll(io.NewSectionReader(g, 0, math.MaxInt64))
 		if err != nil || !bytes.Equal(got, b) {
 			t.Errorf("reads %d bytes, %v, want %d", len(got), err, len(b))

@@ -87,8 +87,12 @@ func (g *Ingest) merge(dir string, h header, size int64) error {
 	}
 	if err != nil {
 		x = expectationOf(g.e, time.Now().UTC()) // its header and its name tell all but the label
+		x.Total = h.total
 	}
-	x.Total = h.total
+	if err == nil && x.Total >= 0 && h.total >= 0 && x.Total != h.total {
+		return fmt.Errorf("%w: a total of %d in the map and one of %d recorded", errDamaged, h.total, x.Total)
+	}
+	x.Total = max(x.Total, h.total)
 	e, mergeErr := g.e.merge(x.expect())
 	if mergeErr != nil {
 		return mergeErr

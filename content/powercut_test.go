@@ -39,22 +39,27 @@ func cutChild(args []string) error {
 		if err != nil {
 			return err
 		}
-		filled := make(chan error, 1)
-		go func() { filled <- fillShuffled(g, b) }()
+		filled, checkpointed := make(chan error, 1), make(chan struct{})
+		go func() { filled <- fillShuffled(g, b, checkpointed) }()
+		said := 0
 		for ended := false; !ended; {
+			have := chunksOf(g)
+			if err := g.Checkpoint(); err != nil {
+				return err
+			}
+			if len(have) > said {
+				said = len(have)
+				fmt.Println("synced", seed, strings.Trim(fmt.Sprint(have), "[]"))
+			}
 			select {
 			case err := <-filled:
 				if err != nil {
 					return err
 				}
 				ended = true
+			case checkpointed <- struct{}{}:
 			default:
 			}
-			have := chunksOf(g)
-			if err := g.Checkpoint(); err != nil {
-				return err
-			}
-			fmt.Println("synced", seed, strings.Trim(fmt.Sprint(have), "[]"))
 		}
 		if err := finish(g); err != nil {
 			return err
@@ -64,13 +69,17 @@ func cutChild(args []string) error {
 	}
 }
 
-func fillShuffled(g *content.Ingest, b []byte) error {
+// fillShuffled fills g a few chunks in a row, beside a checkpoint, and then waits for the next one.
+func fillShuffled(g *content.Ingest, b []byte, checkpointed <-chan struct{}) error {
 	for _, i := range rand.Perm(int(g.Chunks())) {
 		if g.Has(int64(i), 1) {
 			continue
 		}
 		if err := put(g, b, int64(i)); err != nil {
 			return err
+		}
+		if rand.IntN(4) == 0 {
+			<-checkpointed
 		}
 	}
 	return nil
@@ -116,7 +125,7 @@ func TestPowerCut(t *testing.T) {
 		}
 	})
 	checked := 0
-	for range 8 {
+	for range 6 {
 		mount()
 		cmd := child(t, "cut", filepath.Join(mnt, "store"))
 		cmd.Stderr = nil // it complains when its disk is gone
@@ -129,7 +138,7 @@ func TestPowerCut(t *testing.T) {
 		}
 		lines := bufio.NewReader(out)
 		var said []string
-		for range 1 + rand.IntN(12) {
+		for range 1 + rand.IntN(25) {
 			line, err := lines.ReadString('\n')
 			if err != nil {
 				t.Fatal(err)

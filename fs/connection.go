@@ -6,6 +6,7 @@ import (
 	"log"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -111,6 +112,10 @@ func fuseOptions(s *server) *fuse.MountOptions {
 		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO,
 		MaxStackDepth:            stackDepth(s.src.StoreDir()),
 		Logger:                   log.New(debugWriter{s.log}, "", 0),
+		PanicHandler: func(reason any) fuse.Status {
+			s.log.Error("panic", "reason", reason, "stack", string(debug.Stack()))
+			return fuse.EIO
+		},
 	}
 	if s.opts.NoPassthrough {
 		opts.DisabledCapabilities |= fuse.CAP_PASSTHROUGH

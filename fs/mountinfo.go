@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"errors"
 	"fmt"
 	iofs "io/fs"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // A mountInfo is a line of /proc/self/mountinfo. Reading it touches no mount, so
@@ -83,16 +85,31 @@ func resolve(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if abs == "/" {
-		return abs, nil
+	for range maxLinks {
+		if abs == "/" {
+			return abs, nil
+		}
+		parent, err := filepath.EvalSymlinks(filepath.Dir(abs))
+		if err != nil {
+			return "", err
+		}
+		point := filepath.Join(parent, filepath.Base(abs))
+		if _, err := topmost(point); err == nil {
+			return point, nil
+		}
+		target, err := os.Readlink(point)
+		if errors.Is(err, syscall.EINVAL) {
+			return point, nil // no link
+		}
+		if err != nil {
+			return "", err
+		}
+		if abs = target; !filepath.IsAbs(target) {
+			abs = filepath.Join(parent, target)
+		}
 	}
-	parent, err := filepath.EvalSymlinks(filepath.Dir(abs))
-	if err != nil {
-		return "", err
-	}
-	point := filepath.Join(parent, filepath.Base(abs))
-	if _, err := topmost(point); err == nil {
-		return point, nil
-	}
-	return filepath.EvalSymlinks(point)
+	return "", fmt.Errorf("%s: %w", dir, syscall.ELOOP)
 }
+
+// maxLinks is how many links in a row may lead to a mount point.
+const maxLinks = 40

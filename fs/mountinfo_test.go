@@ -23,7 +23,7 @@ x 27 0:43 / /mnt rw - tmpfs - rw
 		{41, "0:42", `/mnt/bad\9`, "tmpfs"},
 	}
 	if got := fs.ParseMounts(strings.ReplaceAll(info, `\\`, `\`)); !slices.Equal(got, want) {
-		t.Errorf("parseMounts = %q, want %q", got, want)
+		t.Errorf("parseMounts = %v, want %v", got, want)
 	}
 }
 

@@ -185,34 +185,25 @@ func TestNames(t *testing.T) {
 	src := newSource(t)
 	b := src.add(repo, "", content(1, 10))
 	m := mountSource(t, src, nil)
-	absent := digest.FromString("absent")
-	for path, want := range map[string]error{
-		"reg.example":                             nil,
-		"reg.example:5000/a/b/c":                  nil,
-		"localhost/a":                             nil,
-		"local/a":                                 nil,
-		repo + "/x/y/z":                           nil,
-		repo + "@" + string(b.desc.Digest):        nil,
-		repo + ":v1@" + string(b.desc.Digest):     nil,
-		".git":                                    syscall.ENOENT,
-		"Makefile":                                syscall.ENOENT,
-		".Trash-0":                                syscall.ENOENT,
-		"reg.example/.git":                        syscall.ENOENT,
-		"reg.example/A":                           syscall.ENOENT,
-		"reg.example/a..b":                        syscall.ENOENT,
-		"reg.example/sha256:12":                   syscall.ENOENT,
-		"reg.example/" + string(absent):           syscall.ENOENT,
-		repo + "/" + string(absent):               syscall.ENOENT,
-		repo + "@" + string(absent):               syscall.ENOENT,
-		repo + ":no":                              syscall.ENOENT,
-		"reg.example/" + strings.Repeat("a", 256): syscall.ENAMETOOLONG,
-		"reg.example" + strings.Repeat("/aaaaaaaaa", 26): syscall.ENOENT,
-		repo + "/" + string(b.desc.Digest) + "/x":        syscall.ENOTDIR,
-		repo + "@" + string(b.desc.Digest) + "/nothing":  syscall.ENOENT,
+	held, absent := string(b.desc.Digest), string(digest.FromString("absent"))
+	for want, paths := range map[error][]string{
+		nil: {
+			"reg.example", "reg.example:5000/a/b/c", "localhost/a", "local/a", repo + "/x/y/z",
+			repo + "@" + held, repo + ":v1@" + held,
+		},
+		syscall.ENOENT: {
+			".git", "Makefile", ".Trash-0", "reg.example/.git", "reg.example/A", "reg.example/a..b",
+			"reg.example/sha256:12", "reg.example/" + absent, repo + "/" + absent, repo + "@" + absent, repo + ":no",
+			"reg.example" + strings.Repeat("/aaaaaaaaa", 26), repo + "@" + held + "/nothing",
+		},
+		syscall.ENAMETOOLONG: {"reg.example/" + strings.Repeat("a", 256)},
+		syscall.ENOTDIR:      {repo + "/" + held + "/x"},
 	} {
-		_, err := call[string, unix.Stat_t](m.agent, "Lstat", m.path(path))
-		if !errors.Is(err, want) {
-			t.Errorf("stat %s: %v, want %v", path, err, want)
+		for _, path := range paths {
+			_, err := call[string, unix.Stat_t](m.agent, "Lstat", m.path(path))
+			if !errors.Is(err, want) {
+				t.Errorf("stat %s: %v, want %v", path, err, want)
+			}
 		}
 	}
 }

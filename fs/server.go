@@ -58,6 +58,9 @@ func (s *server) Init(srv *fuse.Server) { s.conn.srv = srv }
 // Lookup answers without asking the network, but for names inside an image.
 func (s *server) Lookup(cancel <-chan struct{}, header *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	parent := s.table.node(header.NodeId)
+	if parent == nil {
+		return fuse.Status(syscall.ESTALE)
+	}
 	dir, ok := parent.(directory)
 	if !ok {
 		return fuse.ENOTDIR

@@ -16,24 +16,16 @@ import (
 // and locked by the process that serves it. So a mount with a file that nobody
 // has locked is a dead one of ours, and that can be told without touching it.
 
-// defaultStateDir is under /run, by user.
+// defaultStateDir is under /run: /run/distfs for root, for others in their own
+// directory there.
 func defaultStateDir() string {
-	if os.Geteuid() == 0 {
-		return "/run/" + fsName
-	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-		return filepath.Join(dir, fsName)
-	}
 	uid := strconv.Itoa(os.Geteuid())
-	if run := filepath.Join("/run/user", uid); isDir(run) {
-		return filepath.Join(run, fsName)
+	for _, dir := range []string{"/run", os.Getenv("XDG_RUNTIME_DIR"), "/run/user/" + uid} {
+		if dir != "" && unix.Access(dir, unix.W_OK) == nil {
+			return filepath.Join(dir, fsName)
+		}
 	}
 	return filepath.Join(os.TempDir(), fsName+"-"+uid)
-}
-
-func isDir(path string) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.IsDir()
 }
 
 // lockState keeps other processes from mounting until unlock. It makes the

@@ -155,6 +155,29 @@ func TestDeadMount(t *testing.T) {
 	}
 }
 
+// TestLinkToMount mounts over a dead mount, named by a link to it.
+func TestLinkToMount(t *testing.T) {
+	needMounts(t)
+	link := filepath.Join(t.TempDir(), "link")
+	args := MountArgs{t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "state")}
+	if err := os.Symlink(args.Dir, link); err != nil {
+		t.Fatal(err)
+	}
+	server := startAgent(t)
+	if _, err := call[MountArgs, string](server, "Mount", args); err != nil {
+		t.Fatal(err)
+	}
+	server.stop()
+	m, err := fs.Mount(link, newSource(t), nil, &fs.Options{StateDir: args.State})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fs.Unmount(link); err != nil {
+		t.Error(err)
+	}
+	m.Wait()
+}
+
 func TestUnmount(t *testing.T) {
 	needMounts(t)
 	args := MountArgs{t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "state")}

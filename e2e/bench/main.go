@@ -24,10 +24,11 @@ import (
 )
 
 var (
-	runs = flag.Int("n", 5, "runs of each case")
-	size = flag.Int64("size", 1<<30, "size of the blob in bytes")
-	dir  = flag.String("dir", "", "folder for all files, on the file system to measure; default a temporary one")
-	only = flag.String("only", "", "run only the cases whose name contains this")
+	runs    = flag.Int("n", 5, "runs of each case")
+	size    = flag.Int64("size", 1<<30, "size of the blob in bytes")
+	dir     = flag.String("dir", "", "folder for all files, on the file system to measure; default a temporary one")
+	verbose = flag.Bool("v", false, "print every pair")
+	only    = flag.String("only", "", "run only the cases whose name contains this")
 )
 
 func main() {
@@ -82,11 +83,10 @@ func run(ctx context.Context) error {
 // A pair is one run of each of two things to compare.
 type pair struct{ a, b time.Duration }
 
-// compare runs a and b in turns and returns their pairs. before is run ahead of
-// each, untimed.
-func compare(a, b func() (time.Duration, error)) ([]pair, error) {
+// compare runs a and b n times in turns and returns their pairs.
+func compare(n int, a, b func() (time.Duration, error)) ([]pair, error) {
 	var pairs []pair
-	for i := range *runs {
+	for i := range n {
 		var p pair
 		var err error
 		first, second, x, y := a, b, &p.a, &p.b
@@ -100,6 +100,9 @@ func compare(a, b func() (time.Duration, error)) ([]pair, error) {
 			return nil, err
 		}
 		pairs = append(pairs, p)
+		if *verbose {
+			fmt.Fprintln(os.Stderr, p.a, p.b)
+		}
 	}
 	return pairs, nil
 }
