@@ -178,7 +178,8 @@ func (g *Ingest) Chunks() int64 {
 func (g *Ingest) Resumed() bool { return g.resumed }
 
 // File returns the file that holds the chunks that are there, and zeros elsewhere. After Commit it is the blob, also for
-// those who had the ingest open in other processes. It is only to be read, and is valid until Close.
+// those who had the ingest open in other processes; or, if the blob was there already, it has the same bytes. It is only to be
+// read, and is valid until Close.
 func (g *Ingest) File() *os.File { return g.data }
 
 // State returns what has become of the ingest, here or in any other process. It costs no call of the kernel.
@@ -202,7 +203,8 @@ func (g *Ingest) Close() error {
 	err := g.checkpoint()
 	g.last = g.ranges.state()
 	g.closed = true
-	return errors.Join(err, g.front.close(), g.ranges.close(), g.data.Close(), g.lock.close())
+	g.front.close()
+	return errors.Join(err, g.ranges.close(), g.data.Close(), g.lock.close())
 }
 
 // enter begins a call, which ends with g.life.RUnlock.

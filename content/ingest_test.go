@@ -199,8 +199,11 @@ func TestOnlyOwnerHashes(t *testing.T) {
 			t.Error("who doesn't own it may hash")
 		}
 	}
-	e.Origin = "mirror.example.com"
-	h := ingest(t, s, e) // the right is the digest's, not the origin's
+	h := ingest(t, s, e)
+	e.Origin = "elsewhere.example.com"
+	if ok, err := ingest(t, s, e).TryOwn(); !ok || err != nil { // nobody's slowness delays another origin
+		t.Fatalf("TryOwn of another origin = %v, %v", ok, err)
+	}
 	if ok, err := g.TryOwn(); !ok || err != nil {
 		t.Fatalf("TryOwn = %v, %v", ok, err)
 	}

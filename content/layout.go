@@ -7,6 +7,7 @@ import (
 	iofs "io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -56,14 +57,26 @@ func checkDir(path string) error {
 		return &iofs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
 	}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("%s belongs to uid %d and this process is uid %d: a store has one owner: %w",
-			path, st.Uid, os.Geteuid(), iofs.ErrPermission)
+		return fmt.Errorf("%w: it belongs to uid %d and this process is uid %d: a store has one owner",
+			iofs.ErrPermission, st.Uid, os.Geteuid())
 	}
-	if fi.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("%s has mode %04o, others could read or change it; run: chmod 0700 %s: %w",
-			path, fi.Mode().Perm(), path, iofs.ErrPermission)
+	if fi.Mode().Perm()&0o077 == 0 {
+		return nil
 	}
-	return nil
+	switch entries, err := os.ReadDir(path); {
+	case err != nil:
+		return err
+	case len(entries) == 0: // nobody has put anything there yet
+		return os.Chmod(path, 0o700)
+	case !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == versionFile }):
+		return notStore(entries[0].Name())
+	}
+	return fmt.Errorf("%w: it has mode %04o, others could read or change it; run: chmod 0700 %s",
+		iofs.ErrPermission, fi.Mode().Perm(), path)
+}
+
+func notStore(name string) error {
+	return fmt.Errorf("the directory holds %q and no %s: it is no store, and not empty either", name, versionFile)
 }
 
 // lay makes what a store has and this one has not. Several processes may do so at once.
@@ -135,7 +148,7 @@ func (s *Store) checkVersion() error {
 					made = true
 					continue
 				}
-				return fmt.Errorf("the directory holds %q and no %s: it is no store, and not empty either", name, versionFile)
+				return notStore(name)
 			}
 		}
 		if made {

@@ -10,7 +10,7 @@ import (
 
 // Bytes of lock files; below them are chunks.
 const (
-	ownByte       = 1 << 62     // of locks/<alg>-<hex>: who hashes and commits; of locks/key-<hex>: the one writer
+	ownByte       = 1 << 62     // of locks/<ingest name>: who hashes and commits; by key, the one writer
 	structureByte = ownByte + 1 // of locks/<ingest name>: who makes, opens, commits or discards the ingest
 )
 

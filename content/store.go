@@ -27,8 +27,8 @@
 //
 // Any number of goroutines and of processes of one machine and one user may share a store, and fill an ingest together.
 // They exclude each other by open-file-description locks, which the kernel drops when a process dies. In
-// locks/<ingest name> byte i is the claim on chunk i, byte 2^62 the one writer of an ingest by key, and byte 2^62+1 is held
-// while the ingest is made, opened, committed or discarded; in locks/<alg>-<hex> byte 2^62 is the right to hash and commit.
+// locks/<ingest name> byte i is the claim on chunk i, byte 2^62 the right to hash and commit, or the one writer of an ingest by
+// key, and byte 2^62+1 is held while the ingest is made, opened, committed or discarded.
 // A chunk is written only by who holds its claim, only while the map says that it is absent; so what is there never changes.
 //
 // The map is read where it is mapped and written by pwrite: a full disk is then an error and no signal. What can still end

@@ -88,8 +88,11 @@ func TestOpenRefuses(t *testing.T) {
 		want string
 		is   error
 	}{
-		{"others may enter", func(dir string) error { return os.Chmod(dir, 0o755) }, "chmod 0700 ", iofs.ErrPermission},
-		{"group may write", func(dir string) error { return os.Chmod(dir, 0o720) }, "mode 0720", iofs.ErrPermission},
+		{"others may enter", func(dir string) error { return opened(dir, 0o755) }, "chmod 0700 ", iofs.ErrPermission},
+		{"group may write", func(dir string) error { return opened(dir, 0o720) }, "mode 0720", iofs.ErrPermission},
+		{"not a store, and open", func(dir string) error {
+			return errors.Join(os.WriteFile(filepath.Join(dir, "passwd"), nil, 0o600), os.Chmod(dir, 0o755))
+		}, `"passwd"`, nil},
 		{"another user's", func(dir string) error { return os.Chown(dir, 12345, -1) }, "uid 12345", iofs.ErrPermission},
 		{"not a store", func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "thesis.tex"), nil, 0o600)
@@ -284,5 +287,30 @@ func TestBadDigests(t *testing.T) {
 		if _, err := s.Ingest(content.Expect{Ref: "x", Digest: digest.Digest(dgst), Origin: "o", Total: 1}); err == nil {
 			t.Errorf("Ingest(%.100q) succeeded", dgst)
 		}
+	}
+}
+
+// opened makes a store in dir and lets others in.
+func opened(dir string, mode os.FileMode) error {
+	s, err := content.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.Close(), os.Chmod(dir, mode))
+}
+
+// TestEmptyDirectoryBecomesPrivate: what mkdir made is as good as none.
+func TestEmptyDirectoryBecomesPrivate(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s, err := content.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if fi, err := os.Stat(dir); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, %v, want 0700", fi.Mode(), err)
 	}
 }

@@ -15,29 +15,23 @@ import (
 // A front is how far an ingest is hashed. What is there never changes, so what is hashed stays so, whoever is the owner.
 type front struct {
 	mu     sync.Mutex
-	lock   *lockFile // nil until TryOwn, and by key
 	owner  bool
 	hash   hash.Hash // of the first hashed bytes
 	hashed int64
 	got    digest.Digest // of all bytes, once Verify found it right
 }
 
-func (f *front) close() error {
+func (f *front) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.owner = false
-	if f.lock == nil {
-		return nil
-	}
-	err := f.lock.close()
-	f.lock = nil
-	return err
 }
 
 var errNotOwner = errors.New("another may hash and commit it")
 
-// TryOwn takes the right to hash and commit the digest, or says that another Ingest has it, in this process or another, and of
-// this origin or another. By key the one writer always has it.
+// TryOwn takes the right to hash and commit the ingest, or says that another one has it, in this process or another. By key the
+// one writer always has it. Another origin's ingest of the same digest has an owner of its own: who sends slowly, or nothing,
+// delays nobody else's readers.
 //
 // The error is fs.ErrExist if the blob was in the store by the time: the ingest has ended, the blob is to be opened.
 func (g *Ingest) TryOwn() (bool, error) {
@@ -55,14 +49,7 @@ func (g *Ingest) TryOwn() (bool, error) {
 		return true, nil
 	}
 	if g.e.shared() {
-		if f.lock == nil {
-			lock, err := g.s.openLock(digestName(g.want()))
-			if err != nil {
-				return false, g.wrap(err)
-			}
-			f.lock = lock
-		}
-		if ok, err := f.lock.try(ownByte, 1); err != nil || !ok {
+		if ok, err := g.lock.try(ownByte, 1); err != nil || !ok {
 			return false, err
 		}
 	}
@@ -71,8 +58,8 @@ func (g *Ingest) TryOwn() (bool, error) {
 		err = g.filling()
 	}
 	f.owner = err == nil
-	if err != nil && f.lock != nil {
-		f.lock.unlock(ownByte, 1)
+	if err != nil && g.e.shared() {
+		g.lock.unlock(ownByte, 1)
 	}
 	return f.owner, err
 }
@@ -106,8 +93,8 @@ func (g *Ingest) Disown() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.owner = false
-	if f.lock != nil {
-		f.lock.unlock(ownByte, 1)
+	if g.e.shared() {
+		g.lock.unlock(ownByte, 1)
 	}
 }
 

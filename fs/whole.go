@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"fmt"
+	"os"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -33,7 +34,10 @@ var (
 func newWhole(s *server, k objectKey, desc ocispec.Descriptor, path string, f form) *whole {
 	w := &whole{s: s, key: k, desc: desc, path: path, form: f}
 	w.id = identifyObject(k.loc, k.dgst, s.objects.attempt(k), f)
-	w.object.open = w.openObject
+	w.object.open = func(ctx context.Context) (Object, error) {
+		obj, _, err := w.openObject(ctx)
+		return obj, err
+	}
 	w.object.close = func(o Object) { o.Close() }
 	w.backing.open = w.register
 	w.backing.close = func(id int32) { s.conn.unregister(id) }
@@ -78,28 +82,29 @@ func (w *whole) open(ctx context.Context) (*handle, error) {
 
 // openObject opens the object, which must still be whole: if its blob was
 // deleted in the meantime, the next look-up finds it lazy.
-func (w *whole) openObject(ctx context.Context) (Object, error) {
+func (w *whole) openObject(ctx context.Context) (Object, *os.File, error) {
 	obj, err := w.s.src.Open(ctx, w.key.loc, w.desc)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if obj.File() == nil {
+	file := obj.File()
+	if file == nil {
 		obj.Close()
 		w.s.objects.lose(w.key)
-		return nil, errStale
+		return nil, nil, errStale
 	}
-	return obj, nil
+	return obj, file, nil
 }
 
 // register hands the file to the kernel, which keeps it open from then on. If
 // it does not want it, the next look-up finds a node that is read without.
 func (w *whole) register(ctx context.Context) (int32, error) {
-	obj, err := w.openObject(ctx)
+	obj, file, err := w.openObject(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer obj.Close()
-	id, err := w.s.conn.register(obj.File())
+	id, err := w.s.conn.register(file)
 	if err != nil {
 		w.s.objects.refused(w.key)
 		w.s.log.Warn("no passthrough for this object", "path", w.path, "error", err)
