@@ -18,16 +18,35 @@ import (
 // A connection is what ties a server to the kernel.
 type connection struct {
 	srv    *fuse.Server
-	fd     int           // of /dev/fuse; go-fuse closes it after the last request
+	file   *os.File      // /dev/fuse, a descriptor beside the one that go-fuse closes after the last request
 	limit  time.Duration // how long a request may take, 0 for no bound
 	passes bool          // the kernel reads whole objects from the store's files
 }
 
-// dead says whether the kernel has ended the connection.
+// hold keeps fd for dead, beside whoever owns it.
+func (c *connection) hold(fd int) error {
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	c.file = os.NewFile(uintptr(dup), "/dev/fuse")
+	return nil
+}
+
+// dead says whether the kernel has ended the connection. If not, the numbers
+// that it gave the mount are not yet anybody else's.
 func (c *connection) dead() bool {
-	fds := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds, 0)
-	return err == nil && n > 0 && fds[0].Revents&unix.POLLERR != 0
+	raw, err := c.file.SyscallConn()
+	if err != nil {
+		return true
+	}
+	dead := false
+	err = raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, 0)
+		dead = err == nil && n > 0 && fds[0].Revents&unix.POLLERR != 0
+	})
+	return dead || err != nil
 }
 
 // register gives the kernel a file to read from, and returns its number for

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -16,9 +17,8 @@ import (
 // A Mounted is a file system that serves.
 type Mounted struct {
 	s     *server
-	id    int // of the mount, in this mount namespace
-	dev   string
-	alive *os.File // says that the mount is served, as long as it is open
+	at    mountInfo // as it was when it was mounted
+	alive *announcement
 	done  chan struct{}
 }
 
@@ -65,26 +65,31 @@ func (s *server) mount(point string) (*Mounted, error) {
 // serve takes fd over.
 func (s *server) serve(point string, fd int, options *fuse.MountOptions) (*Mounted, error) {
 	mounted, err := topmost(point)
+	if err == nil {
+		err = s.conn.hold(fd)
+	}
 	if err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
 	alive, err := announce(s.opts.StateDir, mounted)
 	if err != nil {
+		s.conn.file.Close()
 		unix.Close(fd)
 		return nil, err
 	}
-	s.conn.fd, s.conn.limit = fd, requestLimit()
+	s.conn.limit = requestLimit()
 	srv, err := fuse.NewServer(s, "/dev/fd/"+strconv.Itoa(fd), options)
 	if err != nil {
-		withdraw(alive)
+		s.conn.file.Close()
+		alive.withdraw()
 		return nil, err
 	}
 	s.probe()
 	if os.Geteuid() == 0 {
 		s.raiseReadahead(mounted.dev)
 	}
-	m := &Mounted{s: s, id: mounted.id, dev: mounted.dev, alive: alive, done: make(chan struct{})}
+	m := &Mounted{s: s, at: mounted, alive: alive, done: make(chan struct{})}
 	go m.run(srv)
 	return m, nil
 }
@@ -94,7 +99,30 @@ func (m *Mounted) run(srv *fuse.Server) {
 	defer close(m.done)
 	srv.Serve()
 	m.s.close()
-	withdraw(m.alive)
+	if err := m.leave(); err != nil {
+		m.s.log.Warn("a dead mount is left", "mountpoint", m.at.point, "error", err)
+	}
+	m.s.conn.file.Close()
+}
+
+// leave takes back the word that the mount lives, and the mount itself if it is
+// still there: then somebody aborted the connection. By now the mount's
+// numbers can be another's. Who took over has left word in the place of ours.
+func (m *Mounted) leave() error {
+	unlock, err := lockState(m.s.opts.StateDir)
+	if err != nil {
+		m.alive.file.Close()
+		return err
+	}
+	defer unlock()
+	defer m.alive.withdraw()
+	if !m.alive.stands() {
+		return nil
+	}
+	if top, err := topmost(m.at.point); err != nil || top != m.at {
+		return nil // it is gone, as it should be
+	}
+	return detach(m.at.point, true)
 }
 
 // probe finds out, once, who reads whole objects.
@@ -143,24 +171,24 @@ func (m *Mounted) Unmount() error {
 	}
 }
 
-// detach unmounts where the mount is now, if it still is anywhere.
+// detach unmounts where the mount is now, if it still is anywhere. While the
+// connection lives, what has the mount's numbers is the mount.
 func (m *Mounted) detach() error {
 	mounts, err := readMounts()
 	if err != nil {
 		return err
 	}
-	for _, mounted := range mounts {
-		if mounted.id != m.id || mounted.dev != m.dev {
-			continue
-		}
-		if top, err := topmost(mounted.point); err != nil || top.id != m.id {
-			return fmt.Errorf("%s: something else is mounted over it: %w", mounted.point, unix.EBUSY)
-		}
-		if detach(mounted.point, false) == nil {
-			return nil
-		}
-		m.s.log.Warn("the mount is in use; it serves on until the last file is closed", "mountpoint", mounted.point)
-		return detach(mounted.point, true)
+	i := slices.IndexFunc(mounts, func(o mountInfo) bool { return o.id == m.at.id && o.dev == m.at.dev })
+	if i < 0 || m.s.conn.dead() {
+		return nil
 	}
-	return nil
+	point := mounts[i].point
+	if top, err := topmost(point); err != nil || top.id != m.at.id {
+		return fmt.Errorf("%s: something else is mounted over it: %w", point, unix.EBUSY)
+	}
+	if detach(point, false) == nil {
+		return nil
+	}
+	m.s.log.Warn("the mount is in use; it serves on until the last file is closed", "mountpoint", point)
+	return detach(point, true)
 }

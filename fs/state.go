@@ -65,27 +65,50 @@ func statePath(dir string, m mountInfo) string {
 	return filepath.Join(dir, "mount-"+strings.ReplaceAll(m.dev, ":", "-"))
 }
 
-// announce says that this process serves m, as long as the file is open.
-func announce(dir string, m mountInfo) (*os.File, error) {
-	f, err := os.OpenFile(statePath(dir, m), os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o600)
+// An announcement says that this process serves a mount, as long as its file
+// is open.
+type announcement struct{ file *os.File }
+
+// announce is called with the state locked. If there is a file for m already,
+// it is of an earlier mount of that number, whose process may not have taken it
+// back yet.
+func announce(dir string, m mountInfo) (*announcement, error) {
+	path := statePath(dir, m)
+	if err := os.Remove(path); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
+	a := &announcement{f}
 	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		a.withdraw()
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if _, err := fmt.Fprintf(f, "%d %s\n", os.Getpid(), m.point); err != nil {
-		withdraw(f)
+		a.withdraw()
 		return nil, err
 	}
-	return f, nil
+	return a, nil
 }
 
-// withdraw ends an announcement.
-func withdraw(f *os.File) {
-	os.Remove(f.Name())
-	f.Close()
+// stands says whether nobody has announced another mount in its place.
+func (a *announcement) stands() bool {
+	ours, err := a.file.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(a.file.Name())
+	return err == nil && os.SameFile(ours, there)
+}
+
+// withdraw is called with the state locked.
+func (a *announcement) withdraw() {
+	if a.stands() {
+		os.Remove(a.file.Name())
+	}
+	a.file.Close()
 }
 
 // owner says whether m was served by this user, and the process that serves it

@@ -178,6 +178,66 @@ func TestLinkToMount(t *testing.T) {
 	m.Wait()
 }
 
+// TestUnmountTwice wants the second call to leave alone what was mounted since:
+// the kernel gives the numbers of a mount that is gone to the next one.
+func TestUnmountTwice(t *testing.T) {
+	src := newSource(t)
+	b := src.add(repo, "", content(1, 10))
+	var gone []*mount
+	for range 4 {
+		m := mountSource(t, src, nil)
+		if err := m.Unmount(); err != nil {
+			t.Error(err)
+		}
+		gone = append(gone, m)
+	}
+	m := mountSource(t, src, nil)
+	for _, g := range gone {
+		if err := g.Unmount(); err != nil {
+			t.Error(err)
+		}
+	}
+	m.wantRead(m.path(b.path()), b.content)
+}
+
+// TestRemount mounts anew at once, while the one before may not be done yet.
+func TestRemount(t *testing.T) {
+	needMounts(t)
+	dir, src, opts := t.TempDir(), newSource(t), &fs.Options{StateDir: filepath.Join(t.TempDir(), "state")}
+	for i := range 50 {
+		m, err := fs.Mount(dir, src, nil, opts)
+		if err != nil {
+			t.Fatalf("mount %d: %v", i, err)
+		}
+		defer m.Wait()
+		if err := fs.Unmount(dir); err != nil {
+			t.Fatalf("unmount %d: %v", i, err)
+		}
+	}
+}
+
+// TestAborted has the kernel end a connection that is in use: the mount goes.
+func TestAborted(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can abort a connection")
+	}
+	src := newSource(t)
+	b := src.add(repo, "", content(1, 9<<20)).gate()
+	m := mountSource(t, src, nil)
+	_, wait := start[Range, []byte](m.agent, "Read", Range{m.path(b.path()), 0, -1})
+	b.waitFor(t, func(b *blob) bool { return b.waiting > 0 })
+	if err := unix.Unmount(m.dir, unix.MNT_FORCE); err == nil {
+		t.Error("a mount in use was unmounted")
+	}
+	if err := wait(); err == nil {
+		t.Error("the read ended well")
+	}
+	m.Wait()
+	if _, err := call[string, unix.Stat_t](m.agent, "Lstat", m.path("other.example")); !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("stat below the mount point: %v, want ENOENT", err)
+	}
+}
+
 func TestUnmount(t *testing.T) {
 	needMounts(t)
 	args := MountArgs{t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "state")}
