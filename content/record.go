@@ -54,6 +54,18 @@ func (s *Store) Object(repo string, dgst digest.Digest) (ocispec.Descriptor, err
 	return r.descriptor(), nil
 }
 
+// DeleteObject forgets that the repository repo answered for dgst. The error is fs.ErrNotExist if it isn't recorded.
+func (s *Store) DeleteObject(repo string, dgst digest.Digest) error {
+	if err := s.checkBlob(dgst); err != nil {
+		return err
+	}
+	dir, err := s.repoPath(repo)
+	if err != nil {
+		return err
+	}
+	return bare(os.Remove(filepath.Join(dir, "_objects", digestName(dgst))))
+}
+
 // Objects returns all that the repository repo answered for by digest, sorted by digest. It may be nothing.
 func (s *Store) Objects(repo string) ([]ocispec.Descriptor, error) {
 	var descs []ocispec.Descriptor

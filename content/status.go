@@ -141,23 +141,25 @@ func (s *Store) readStatus(dir, name string) (st Status, err error) {
 	if h.total >= 0 {
 		chunks = chunksOf(min(h.total, data.Size()))
 	}
-	b := make([]byte, chunks)
-	n, err := f.ReadAt(b, headerSize)
-	if n < len(b) {
-		return st, err
-	}
-	for i, v := range b {
-		if v == absent || v == written && h.boot != s.boot {
-			continue
+	b := make([]byte, min(chunks, 64<<10)) // a piece at a time: 16 TiB have 16 MiB of map
+	for at := int64(0); at < chunks; at += int64(len(b)) {
+		piece := b[:min(int64(len(b)), chunks-at)]
+		if n, err := f.ReadAt(piece, headerSize+at); n < len(piece) {
+			return st, err
 		}
-		size := int64(ChunkSize)
-		if h.total >= 0 {
-			size = min(size, h.total-int64(i)*ChunkSize)
+		for i, v := range piece {
+			if v == absent || v == written && h.boot != s.boot {
+				continue
+			}
+			begin, size := (at+int64(i))*ChunkSize, int64(ChunkSize)
+			if h.total >= 0 {
+				size = min(size, h.total-begin)
+			}
+			if st.Offset == begin {
+				st.Offset += size
+			}
+			st.Local += size
 		}
-		if st.Offset == int64(i)*ChunkSize {
-			st.Offset += size
-		}
-		st.Local += size
 	}
 	return st, nil
 }

@@ -21,18 +21,21 @@ func (p *pull) adopt() {
 		p.f.opts.Log.Warn("open", "err", p.named(err))
 		return
 	}
-	if !p.served || p.in.State() == content.Committed {
+	if len(p.shown) == 0 && (!p.served || p.in.State() == content.Committed) {
 		p.file, p.verified = blob, true
 		p.announce()
 		return
 	}
 	p.hashing = p.f.begin(func() {
 		err := p.compare(blob)
+		if err == nil {
+			err = p.vouch(blob)
+		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.hashing = false
 		if err == nil {
-			p.file, p.verified = blob, true
+			p.file = blob
 		} else {
 			blob.Close()
 			p.bad = err
@@ -79,7 +82,7 @@ func (p *pull) thrownAway() {
 		return
 	case !errors.Is(err, iofs.ErrNotExist):
 		p.bad = &kindError{fmt.Errorf("store: %w", err), syscall.EIO}
-	case !p.served && len(p.workers) == 0:
+	case !p.served && len(p.shown) == 0 && len(p.workers) == 0:
 		p.again()
 	default:
 		p.bad = broken("thrown away by another process: the bytes did not match")

@@ -1,9 +1,11 @@
 package fetch
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -30,12 +32,25 @@ func checkBody(resp *http.Response, desc ocispec.Descriptor, part bool, off, n i
 		return checkPart(resp, desc, off, n)
 	case http.StatusOK:
 		if resp.ContentLength >= 0 && resp.ContentLength != desc.Size {
-			return nil, broken("%s: %d bytes of an object of %d", from, resp.ContentLength, desc.Size)
+			return nil, &sizeError{from, resp.ContentLength, desc.Size}
 		}
 		return &Body{ReadCloser: resp.Body, Len: desc.Size, Whole: part, From: from}, nil
 	}
 	return nil, broken("%s: status %d for a GET", from, resp.StatusCode)
 }
+
+// A sizeError is an answer that gives an object another size than was known.
+type sizeError struct {
+	from      string
+	got, want int64
+}
+
+func (e *sizeError) Error() string {
+	return fmt.Sprintf("%s: %d bytes of an object of %d", e.from, e.got, e.want)
+}
+
+// Is makes it syscall.EIO.
+func (e *sizeError) Is(target error) bool { return target == syscall.EIO }
 
 func checkPart(resp *http.Response, desc ocispec.Descriptor, off, n int64) (*Body, error) {
 	from := resp.Request.URL.Host
@@ -46,7 +61,7 @@ func checkPart(resp *http.Response, desc ocispec.Descriptor, off, n int64) (*Bod
 	case first != off || last < first || last >= off+n:
 		return nil, broken("%s: Content-Range %d-%d where %d-%d was asked for", from, first, last, off, off+n-1)
 	case total >= 0 && total != desc.Size:
-		return nil, broken("%s: Content-Range of %d bytes for an object of %d", from, total, desc.Size)
+		return nil, &sizeError{from, total, desc.Size}
 	case resp.ContentLength >= 0 && resp.ContentLength != last-first+1:
 		return nil, broken("%s: Content-Length %d with Content-Range %d-%d", from, resp.ContentLength, first, last)
 	}

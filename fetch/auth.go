@@ -33,6 +33,7 @@ type keyring struct {
 	mu      sync.Mutex
 	stamp   fileStamp               // of the configuration that clients were made from
 	keys    map[string]bool         // in auths and credHelpers; guarded by mu
+	helper  string                  // for all hosts; guarded by mu
 	clients map[string]*auth.Client // by key; guarded by mu
 }
 
@@ -77,10 +78,10 @@ func (k *keyring) client(loc locator.Locator) (*auth.Client, error) {
 	c := &auth.Client{
 		Client:   k.http,
 		Header:   http.Header{"User-Agent": {k.agent}},
-		Cache:    auth.NewCache(),
+		Cache:    newTokens(),
 		ClientID: "distfs",
 		Credential: func(ctx context.Context, _ string) (auth.Credential, error) {
-			return k.credential(ctx, key)
+			return k.credential(ctx, loc, key)
 		},
 	}
 	k.clients[key] = c
@@ -126,6 +127,7 @@ func (k *keyring) load() error {
 	k.stamp = stampOf(k.config)
 	k.clients = make(map[string]*auth.Client)
 	k.keys = make(map[string]bool)
+	k.helper = ""
 	b, err := os.ReadFile(k.config)
 	if errors.Is(err, os.ErrNotExist) || k.config == "" {
 		return nil
@@ -136,6 +138,7 @@ func (k *keyring) load() error {
 	var file struct {
 		Auths       map[string]json.RawMessage `json:"auths"`
 		CredHelpers map[string]string          `json:"credHelpers"`
+		CredsStore  string                     `json:"credsStore"`
 	}
 	if err := json.Unmarshal(b, &file); err != nil {
 		return fmt.Errorf("credentials: %s is no JSON object of the docker client's: %w", k.config, err)
@@ -146,39 +149,79 @@ func (k *keyring) load() error {
 	for key := range file.CredHelpers {
 		k.keys[key] = true
 	}
+	k.helper = file.CredsStore
 	return nil
 }
 
-// match returns the longest key that covers loc, else the host's own.
+// match returns the longest key that covers loc, or "". A key of another
+// namespace of the host is none.
 func (k *keyring) match(loc locator.Locator) string {
 	for name := loc.String(); name != "."; name = path.Dir(name) {
-		for _, prefix := range []string{"", "https://", "http://"} {
-			for _, suffix := range []string{"", "/"} {
-				if key := prefix + name + suffix; k.keys[key] {
-					return key
-				}
+		if key := k.find(name, "", "/"); key != "" {
+			return key
+		}
+	}
+	names := []string{loc.Host}
+	if address := credentials.ServerAddressFromRegistry(loc.Host); address != loc.Host { // docker.io's
+		if k.keys[address] {
+			return address
+		}
+		names = append(names, "index.docker.io", k.addr)
+	}
+	for _, name := range names {
+		if key := k.find(name, "", "/", "/v1", "/v1/", "/v2", "/v2/"); key != "" {
+			return key
+		}
+	}
+	return ""
+}
+
+// find returns the key that is name, as a URL or not, with one of the endings.
+func (k *keyring) find(name string, endings ...string) string {
+	for _, scheme := range []string{"", "https://", "http://"} {
+		for _, ending := range endings {
+			if key := scheme + name + ending; k.keys[key] {
+				return key
 			}
 		}
 	}
-	return credentials.ServerAddressFromRegistry(loc.Host)
+	return ""
 }
 
-// credential asks the configuration, and through it a helper, for key.
-func (k *keyring) credential(ctx context.Context, key string) (auth.Credential, error) {
-	if k.config == "" {
-		return auth.EmptyCredential, nil
-	}
+// credential asks the configuration, and through it a helper, for key; without
+// a key, the helper for all hosts, where there is one.
+func (k *keyring) credential(ctx context.Context, loc locator.Locator, key string) (auth.Credential, error) {
 	ctx, cancel := context.WithTimeout(ctx, helperTimeout)
 	defer cancel()
-	store, err := credentials.NewStore(k.config, credentials.StoreOptions{})
-	if err != nil {
-		return auth.EmptyCredential, fmt.Errorf("credentials: %w", err)
+	store, err := k.store(key)
+	if store == nil || err != nil {
+		return auth.EmptyCredential, err
+	}
+	if key == "" {
+		key = credentials.ServerAddressFromRegistry(loc.Host)
 	}
 	cred, err := store.Get(ctx, key)
 	if err != nil {
 		return auth.EmptyCredential, fmt.Errorf("credentials for %s: %w", key, err)
 	}
 	return cred, nil
+}
+
+func (k *keyring) store(key string) (credentials.Store, error) {
+	k.mu.Lock()
+	helper := k.helper
+	k.mu.Unlock()
+	switch {
+	case key != "":
+		store, err := credentials.NewStore(k.config, credentials.StoreOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("credentials: %w", err)
+		}
+		return store, nil
+	case helper != "":
+		return credentials.NewNativeStore(helper), nil
+	}
+	return nil, nil //nolint:nilnil // anonymous is no error
 }
 
 func stampOf(file string) fileStamp {

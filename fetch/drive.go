@@ -101,7 +101,7 @@ func (p *pull) watch() {
 		switch {
 		case abandoned:
 			w.cancel(context.Canceled)
-		case quiet > p.f.opts.Timeout:
+		case quiet > p.f.opts.Timeout || w.drips(p.f.opts.Timeout):
 			w.cancel(errStalled(p.f.opts.Timeout))
 		case quiet > stallAfter && !w.stalled:
 			w.stalled = true
@@ -125,8 +125,8 @@ func (p *pull) look() {
 	}
 	switch p.in.State() {
 	case content.Committed:
-		if !p.hashing && p.openBlob() == nil {
-			p.announce()
+		if !p.hashing {
+			p.adopt()
 		}
 	case content.Discarded:
 		if !p.hashing {

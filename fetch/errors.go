@@ -117,7 +117,8 @@ func temporary(err error) bool {
 		return status.Temporary()
 	}
 	_, isBroken := errors.AsType[*brokenError](err)
-	return !isBroken && !errors.Is(err, iofs.ErrPermission) && !errors.Is(err, iofs.ErrNotExist) &&
+	_, isSize := errors.AsType[*sizeError](err)
+	return !isBroken && !isSize && !errors.Is(err, iofs.ErrPermission) && !errors.Is(err, iofs.ErrNotExist) &&
 		!errors.Is(err, context.Canceled) && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, errRefusedAddr)
 }
 

@@ -75,6 +75,7 @@ type Fetcher struct {
 	opts    Options
 	remotes *remotes
 	limits  *limits
+	direct  chan struct{} // a place for each fetch of what is not kept
 
 	ctx  context.Context //nolint:containedctx // the lifetime of shared work, which outlives the calls that begin it
 	stop context.CancelFunc
@@ -115,6 +116,7 @@ func New(store *content.Store, hosts locator.Hosts, opts *Options) *Fetcher {
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	f.remotes = newRemotes(hosts, &f.opts)
 	f.limits = newLimits()
+	f.direct = make(chan struct{}, maxDirect)
 	return f
 }
 

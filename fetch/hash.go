@@ -74,12 +74,12 @@ func (p *pull) hash() error {
 	if err := p.in.Verify(); err != nil {
 		return err
 	}
-	p.mu.Lock()
-	p.verified = true
-	p.announce()
-	p.mu.Unlock()
+	wrong := p.vouch(p.in.File())
 	if _, err := p.in.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
+	}
+	if wrong != nil {
+		return wrong
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,13 +93,19 @@ func (p *pull) hashFailed(err error) {
 		p.f.opts.Log.Warn("verified, but not kept", "err", p.named(err))
 		return
 	}
+	if _, ok := errors.AsType[*shownError](err); ok {
+		p.bad = err
+		p.f.opts.Log.Error("wrong bytes", "origin", p.key.origin, "err", p.named(err))
+		p.disown()
+		return
+	}
 	if _, ok := errors.AsType[*content.MismatchError](err); !ok {
 		p.bad = &kindError{err, syscall.EIO}
 		p.f.opts.Log.Error("thrown away", "err", p.named(err))
 		p.discard()
 		return
 	}
-	again := p.in.Resumed() && !p.served
+	again := p.in.Resumed() && !p.served && len(p.shown) == 0
 	p.discard()
 	if again {
 		p.f.opts.Log.Warn("what an earlier run left did not match its digest: fetched once more", "err", p.named(err))

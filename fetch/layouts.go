@@ -20,8 +20,11 @@ import (
 // never leads out of the directory.
 type layouts string
 
-// maxIndex bounds a layout's index.json.
-const maxIndex = 64 << 20
+// maxIndex bounds a layout's index.json in bytes, maxEntries in entries.
+const (
+	maxIndex   = 8 << 20
+	maxEntries = 100_000
+)
 
 // Resolve finds a tag by its org.opencontainers.image.ref.name, bare or as the
 // full reference.
@@ -32,58 +35,103 @@ func (d layouts) Resolve(_ context.Context, ref locator.Reference, _ []string) (
 	}
 	defer root.Close()
 	if ref.Digest != "" {
-		info, err := root.Stat(blobPath(ref.Locator, ocispec.Descriptor{Digest: ref.Digest}))
-		if err != nil {
-			return ocispec.Descriptor{}, err
-		}
-		if !info.Mode().IsRegular() {
-			return ocispec.Descriptor{}, broken("%s: not a regular file", ref)
-		}
-		desc := ocispec.Descriptor{MediaType: octets, Digest: ref.Digest, Size: info.Size()}
-		// What index.json names, it names with its media type.
-		for _, m := range named(root, ref.Locator) {
-			if m.Digest == ref.Digest {
-				desc.MediaType = m.MediaType
-			}
-		}
-		return desc, nil
+		return describe(root, ref)
 	}
-	index, err := readIndex(root, ref.Locator)
+	full := ref.String()
+	found, err := findIn(root, ref.Locator, func(m *entry) bool { return m.Annotations.Name == ref.Tag || m.Annotations.Name == full })
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	full := ref.String()
-	for _, m := range index {
-		if name := m.Annotations[ocispec.AnnotationRefName]; name == ref.Tag || name == full {
-			return ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size}, nil
-		}
+	if found == nil {
+		return ocispec.Descriptor{}, fmt.Errorf("%s: %w in %s", ref, iofs.ErrNotExist, path.Join(string(d), ref.Path, ocispec.ImageIndexFile))
 	}
-	return ocispec.Descriptor{}, fmt.Errorf("%s: %w in %s", ref, iofs.ErrNotExist, path.Join(string(d), ref.Path, ocispec.ImageIndexFile))
-}
-
-func named(root *os.Root, loc locator.Locator) []ocispec.Descriptor {
-	index, err := readIndex(root, loc)
+	dgst, err := locator.ParseDigest(found.Digest)
 	if err != nil {
-		return nil // a layout of blobs alone is one too
+		return ocispec.Descriptor{}, broken("%s: %v", ref, err)
 	}
-	return index
+	return ocispec.Descriptor{MediaType: found.MediaType, Digest: dgst, Size: found.Size}, nil
 }
 
-func readIndex(root *os.Root, loc locator.Locator) ([]ocispec.Descriptor, error) {
-	file, err := openPlain(root, path.Join(loc.Path, ocispec.ImageIndexFile))
+// describe tells the size of a blob; what index.json names, it names with its
+// media type. A layout of blobs alone is one too.
+func describe(root *os.Root, ref locator.Reference) (ocispec.Descriptor, error) {
+	desc := ocispec.Descriptor{MediaType: octets, Digest: ref.Digest}
+	file, size, err := openPlain(root, blobPath(ref.Locator, desc))
+	if err != nil {
+		return desc, err
+	}
+	file.Close()
+	desc.Size = size
+	if found, err := findIn(root, ref.Locator, func(m *entry) bool { return m.Digest == ref.Digest.String() }); err == nil && found != nil {
+		desc.MediaType = found.MediaType
+	}
+	return desc, nil
+}
+
+// An entry is what is used of an entry of index.json.
+type entry struct {
+	MediaType   string `json:"mediaType"`
+	Digest      string `json:"digest"`
+	Size        int64  `json:"size"`
+	Annotations struct {
+		Name string `json:"org.opencontainers.image.ref.name"`
+	} `json:"annotations"`
+}
+
+// findIn returns the first entry of a layout's index.json that is wanted, or
+// nil. Of the others none is kept.
+func findIn(root *os.Root, loc locator.Locator, want func(*entry) bool) (*entry, error) {
+	name := path.Join(loc.Path, ocispec.ImageIndexFile)
+	file, size, err := openPlain(root, name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	b, err := io.ReadAll(io.LimitReader(file, maxIndex))
-	if err != nil {
-		return nil, err
+	if size > maxIndex {
+		return nil, broken("%s: more than %d bytes", name, maxIndex)
 	}
-	var index ocispec.Index
-	if err := json.Unmarshal(b, &index); err != nil {
-		return nil, broken("%s: %v", file.Name(), err)
+	dec := json.NewDecoder(io.LimitReader(file, maxIndex))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, broken("%s: no JSON object", name)
 	}
-	return index.Manifests, nil
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return nil, broken("%s: %v", name, err)
+		}
+		if key != "manifests" {
+			var skipped json.RawMessage
+			if err := dec.Decode(&skipped); err != nil {
+				return nil, broken("%s: %v", name, err)
+			}
+			continue
+		}
+		found, err := findEntry(dec, want)
+		if found != nil || err != nil {
+			return found, err
+		}
+	}
+	return nil, nil //nolint:nilnil // nothing wanted is there
+}
+
+func findEntry(dec *json.Decoder, want func(*entry) bool) (*entry, error) {
+	if t, err := dec.Token(); err != nil || t != json.Delim('[') {
+		return nil, broken("%s: manifests is no list", ocispec.ImageIndexFile)
+	}
+	for n := 0; dec.More(); n++ {
+		var m entry
+		if err := dec.Decode(&m); err != nil {
+			return nil, broken("%s: %v", ocispec.ImageIndexFile, err)
+		}
+		if n >= maxEntries {
+			return nil, broken("%s: more than %d entries", ocispec.ImageIndexFile, maxEntries)
+		}
+		if want(&m) {
+			return &m, nil
+		}
+	}
+	_, err := dec.Token()
+	return nil, err
 }
 
 // Get opens a blob's file at off.
@@ -93,17 +141,13 @@ func (d layouts) Get(_ context.Context, loc locator.Locator, desc ocispec.Descri
 		return nil, err
 	}
 	defer root.Close()
-	file, err := openPlain(root, blobPath(loc, desc))
+	file, size, err := openPlain(root, blobPath(loc, desc))
 	if err != nil {
 		return nil, err
 	}
-	info, err := file.Stat()
-	if err == nil && (!info.Mode().IsRegular() || info.Size() != desc.Size) {
-		err = broken("%s: %d bytes of an object of %d", file.Name(), info.Size(), desc.Size)
-	}
-	if err != nil {
+	if size != desc.Size {
 		file.Close()
-		return nil, err
+		return nil, &sizeError{file.Name(), size, desc.Size}
 	}
 	return &Body{ReadCloser: section{io.NewSectionReader(file, off, n), file}, Offset: off, Len: n, From: file.Name()}, nil
 }
@@ -118,7 +162,19 @@ type section struct {
 	io.Closer
 }
 
-// openPlain opens a file that may be anything: a fifo must not hang it.
-func openPlain(root *os.Root, name string) (*os.File, error) {
-	return root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+// openPlain opens a regular file, and nothing else: a fifo must not hang it.
+func openPlain(root *os.Root, name string) (*os.File, int64, error) {
+	file, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = broken("%s: not a regular file", name)
+	}
+	if err != nil {
+		file.Close()
+		return nil, 0, err
+	}
+	return file, info.Size(), nil
 }

@@ -7,6 +7,7 @@ import (
 
 const (
 	maxPerHost = 8         // connections that make progress, one of them for reads that wait
+	maxOpen    = 32        // connections in all
 	slowRate   = 128 << 20 // bytes a second of a connection that has the line to itself
 	measureFor = 200 * time.Millisecond
 )
@@ -18,7 +19,8 @@ type limits struct {
 }
 
 type hostLimit struct {
-	active  int
+	active  int                    // connections that make progress
+	stalled int                    // and those that do not
 	rate    float64                // bytes a second of a connection, lately; 0 where it is not known
 	waiting map[chan struct{}]bool // the drivers that were refused
 }
@@ -44,7 +46,7 @@ func (l *limits) acquire(host string, urgent bool, wake chan struct{}) bool {
 	if !urgent {
 		most--
 	}
-	if h.active >= most {
+	if h.active >= most || h.active+h.stalled >= maxOpen {
 		h.waiting[wake] = true
 		return false
 	}
@@ -53,11 +55,39 @@ func (l *limits) acquire(host string, urgent bool, wake chan struct{}) bool {
 }
 
 // release gives a connection back.
-func (l *limits) release(host string) {
+func (l *limits) release(host string, stalled bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.host(host)
+	if stalled {
+		h.stalled--
+	} else {
+		h.active--
+	}
+	h.wakeAll()
+}
+
+// stall says that a connection stopped making progress: it makes room.
+func (l *limits) stall(host string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.host(host)
 	h.active--
+	h.stalled++
+	h.wakeAll()
+}
+
+// resume says that it makes progress again: it counts, whatever the limit.
+func (l *limits) resume(host string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.host(host)
+	h.active++
+	h.stalled--
+}
+
+// wakeAll has those look again who were refused. The lock is held.
+func (h *hostLimit) wakeAll() {
 	for wake := range h.waiting {
 		select {
 		case wake <- struct{}{}:
@@ -65,16 +95,6 @@ func (l *limits) release(host string) {
 		}
 		delete(h.waiting, wake)
 	}
-}
-
-// stall says that a connection stopped making progress: it does not count.
-func (l *limits) stall(host string) { l.release(host) }
-
-// resume says that it makes progress again: it counts, whatever the limit.
-func (l *limits) resume(host string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.host(host).active++
 }
 
 // measure takes note of a worker's pace, once it has run for a while.

@@ -32,7 +32,8 @@ type Object struct {
 // loc's own repository answered for it.
 func (f *Fetcher) Open(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor) (*Object, error) {
 	_, recorded := f.answered(loc, desc.Digest)
-	if unknownSize(desc) || !recorded && !f.opts.Offline && f.holds(loc, desc.Digest) {
+	ask := !recorded && !f.opts.Offline && f.holds(loc, desc.Digest)
+	if unknownSize(desc) || ask {
 		known, err := f.Stat(ctx, loc, ocispec.Descriptor{Digest: desc.Digest, MediaType: desc.MediaType})
 		if err != nil {
 			return nil, err
@@ -45,7 +46,7 @@ func (f *Fetcher) Open(ctx context.Context, loc locator.Locator, desc ocispec.De
 	if f.opts.Offline && (!recorded || !f.holds(loc, desc.Digest)) {
 		return nil, fmt.Errorf("%s in %s: offline: %w", desc.Digest, loc, iofs.ErrNotExist)
 	}
-	p, err := f.pull(loc, desc)
+	p, err := f.pull(loc, desc, recorded || ask)
 	if err != nil {
 		return nil, fmt.Errorf("%s in %s: %w", desc.Digest, loc, err)
 	}
@@ -61,12 +62,12 @@ func unknownSize(desc ocispec.Descriptor) bool {
 }
 
 // holds says whether bytes of dgst are here that loc's host sent, or that are
-// whole.
+// whole; online also whether they are on their way.
 func (f *Fetcher) holds(loc locator.Locator, dgst digest.Digest) bool {
 	if _, err := f.store.Stat(dgst); err == nil {
 		return true
 	}
-	if s, err := f.store.IngestStatus(dgst, origin(loc)); err == nil && s.Local > 0 {
+	if s, err := f.store.IngestStatus(dgst, origin(loc)); err == nil && (s.Local > 0 || !f.opts.Offline) {
 		return true
 	}
 	f.mu.Lock()

@@ -34,6 +34,8 @@ type pull struct {
 	driving  bool          // the driver runs
 	released bool          // gone from the Fetcher
 	known    bool          // the repository answered for the object
+	sure     bool          // and told its size, or did so before
+	vouched  bool          // bytes came with that size
 
 	in       *content.Ingest // where the bytes go; nil before they are needed
 	file     *os.File        // the blob, once it is whole
@@ -62,6 +64,8 @@ type pull struct {
 	seen     int64     // chunks that were here then
 	failures []failure
 	direct   time.Time // until when bytes are served without being kept
+	stash    []stashed // of these, what a read is about to take
+	shown    []shown   // and what has been served
 }
 
 // A failure is remembered for a second: the kernel asks for a failed read-ahead
@@ -111,7 +115,8 @@ func (p *pull) wantsAll() bool { return p.fill && !p.halted || p.verifiers > 0 }
 func (p *pull) serveDirect() bool { return time.Now().Before(p.direct) }
 
 // pull returns the shared pull of desc, open once more.
-func (f *Fetcher) pull(loc locator.Locator, desc ocispec.Descriptor) (*pull, error) {
+// sure says that its size is not a manifest's word alone.
+func (f *Fetcher) pull(loc locator.Locator, desc ocispec.Descriptor, sure bool) (*pull, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.ctx.Err() != nil {
@@ -119,14 +124,14 @@ func (f *Fetcher) pull(loc locator.Locator, desc ocispec.Descriptor) (*pull, err
 	}
 	key := pullKey{origin(loc), desc.Digest}
 	if p := f.pulls[key]; p != nil {
-		if p.desc.Size != desc.Size {
-			return nil, broken("%d bytes, and before %d", desc.Size, p.desc.Size)
+		ok, err := p.join(desc.Size, sure)
+		if ok || err != nil {
+			return p, err
 		}
-		p.join()
-		return p, nil
+		delete(f.pulls, key) // its readers find out themselves
 	}
 	p := &pull{
-		f: f, key: key, loc: loc, desc: desc, users: 1,
+		f: f, key: key, loc: loc, desc: desc, users: 1, sure: sure,
 		wake: make(chan struct{}, 1), changed: make(chan struct{}), workers: make(map[*worker]bool),
 	}
 	_, p.known = f.answered(loc, desc.Digest)
@@ -149,11 +154,21 @@ func (f *Fetcher) pull(loc locator.Locator, desc ocispec.Descriptor) (*pull, err
 	return p, nil
 }
 
-func (p *pull) join() {
+// join opens the pull once more. Of two sizes that are told of a digest one is
+// wrong: who can be surer of his goes on, and false gives way.
+func (p *pull) join(size int64, sure bool) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.desc.Size != size {
+		if sure && !p.vouched && p.file == nil {
+			return false, nil
+		}
+		return false, broken("%d bytes, and before %d", size, p.desc.Size)
+	}
 	p.users++
 	p.halted = false
+	p.sure = p.sure || sure
+	return true, nil
 }
 
 func (p *pull) leave() {
@@ -182,20 +197,25 @@ func (p *pull) forget() {
 	if p.f.pulls[p.key] == p {
 		delete(p.f.pulls, p.key)
 	}
-	p.releaseLocked()
+	// Closing syncs what is not synced: not under these locks.
+	p.released = true
+	if !p.f.begin(p.closeFiles) {
+		p.released = false // Close does it
+	}
 }
 
+// release is what Close does with a pull that is left.
 func (p *pull) release() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.releaseLocked()
+	released := p.released
+	p.released = true
+	p.mu.Unlock()
+	if !released {
+		p.closeFiles()
+	}
 }
 
-func (p *pull) releaseLocked() {
-	if p.released {
-		return
-	}
-	p.released = true
+func (p *pull) closeFiles() {
 	if p.in != nil {
 		p.in.Close()
 	}
@@ -222,7 +242,7 @@ func (p *pull) open() error {
 	want := content.Expect{Ref: p.loc.String() + "@" + p.desc.Digest.String(), Digest: p.desc.Digest, Origin: p.key.origin, Total: p.desc.Size}
 	in, err := p.f.store.Ingest(want)
 	var conflict *content.ConflictError
-	if errors.As(err, &conflict) && p.remote != nil {
+	if errors.As(err, &conflict) && p.sure && p.remote != nil {
 		// A digest has one size: what was begun with another one is worth nothing.
 		p.f.opts.Log.Warn("begun anew", "origin", p.key.origin, "err", err)
 		if err = p.f.store.Abort(want); err == nil {

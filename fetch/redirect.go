@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"sync"
@@ -10,8 +11,12 @@ import (
 // maxRedirects bounds the hops from a registry to the bytes.
 const maxRedirects = 5
 
-// maxTargets bounds how many redirects are remembered.
-const maxTargets = 1024
+// maxTargets bounds how many redirects are remembered, maxTarget the length of
+// each.
+const (
+	maxTargets = 1024
+	maxTarget  = 8 << 10
+)
 
 // follow goes where a registry sends req. Whoever that is gets no credentials,
 // no cookies and nothing of the first request but its Range and Accept.
@@ -50,6 +55,8 @@ func checkHop(from, to *url.URL) error {
 		return broken("%s: redirect to a %q URL", from.Host, oneLine(to.Scheme))
 	case from.Scheme == "https" && to.Scheme == "http":
 		return broken("%s: redirect from HTTPS to HTTP at %s", from.Host, oneLine(to.Host))
+	case localName(to.Host) && !localName(from.Host): // a proxy would go there for us
+		return fmt.Errorf("%w: %s", errRefusedAddr, oneLine(to.Host))
 	}
 	return nil
 }
@@ -100,6 +107,9 @@ func (t *targets) get(object string) *url.URL {
 }
 
 func (t *targets) put(object string, to *url.URL) {
+	if len(to.RawQuery)+len(to.Path) > maxTarget {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.m == nil || len(t.m) >= maxTargets {

@@ -144,7 +144,11 @@ func mediaType(resp *http.Response, kind string) string {
 		return octets
 	}
 	t, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
-	return strings.TrimSpace(t)
+	t = strings.TrimSpace(t)
+	if len(t) > 255 || strings.ContainsFunc(t, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return octets
+	}
+	return t
 }
 
 // peek learns a blob's size by asking for its first byte.

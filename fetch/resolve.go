@@ -69,6 +69,9 @@ func (f *Fetcher) Stat(ctx context.Context, loc locator.Locator, hint ocispec.De
 	return desc, err
 }
 
+// maxSize is the largest object that the store takes, in bytes.
+const maxSize = 16 << 40
+
 // ask asks ref's remote and keeps its answer.
 func (f *Fetcher) ask(ctx context.Context, ref locator.Reference, accept []string) (ocispec.Descriptor, error) {
 	remote, err := f.remotes.of(ref.Host)
@@ -81,7 +84,7 @@ func (f *Fetcher) ask(ctx context.Context, ref locator.Reference, accept []strin
 	if err != nil {
 		return desc, fmt.Errorf("%s: %w", ref, kind(ctx, err))
 	}
-	if unknownSize(desc) {
+	if unknownSize(desc) || desc.Size > maxSize {
 		return desc, broken("%s: a size of %d", ref, desc.Size)
 	}
 	f.record(ref.Locator, desc)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"syscall"
 	"time"
 )
@@ -34,7 +35,7 @@ func newTransport(opts *Options) *transport {
 	named, bare := opts.Dial, opts.Dial
 	if named == nil {
 		named = (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext
-		bare = (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Control: publicOnly}).DialContext
+		bare = exceptProxies(named, (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Control: publicOnly}).DialContext)
 	}
 	d := &dialer{dial: named, tls: config, spares: make(map[string]chan net.Conn)}
 	t := &transport{named: roundTripper(d.plain, config, opts.Timeout), bare: roundTripper(bare, config, opts.Timeout), dialer: d}
@@ -67,6 +68,31 @@ func (t *transport) close() {
 	t.dialer.close()
 }
 
+type dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// exceptProxies dials the user's own proxies as named, wherever they are, and
+// all else as other.
+func exceptProxies(named, other dial) dial {
+	proxies := make(map[string]bool)
+	for _, scheme := range []string{"http", "https"} {
+		u, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: scheme, Host: "registry.invalid"}})
+		if err != nil || u == nil {
+			continue
+		}
+		port := u.Port()
+		if port == "" {
+			port = map[string]string{"http": "80", "https": "443", "socks5": "1080"}[u.Scheme]
+		}
+		proxies[net.JoinHostPort(u.Hostname(), port)] = true
+	}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if proxies[addr] {
+			return named(ctx, network, addr)
+		}
+		return other(ctx, network, addr)
+	}
+}
+
 // publicOnly is a net.Dialer's Control: a registry may redirect to another
 // server, but not into the machine that follows it, nor to what describes it.
 func publicOnly(_, address string, _ syscall.RawConn) error {
@@ -80,18 +106,44 @@ func publicOnly(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// metadata are addresses outside the link-local ranges where clouds tell a
-// machine its secrets.
-var metadata = map[netip.Addr]bool{
-	netip.MustParseAddr("100.100.100.200"): true,
-	netip.MustParseAddr("168.63.129.16"):   true,
-	netip.MustParseAddr("fd00:ec2::254"):   true,
-	netip.MustParseAddr("fd20:ce::254"):    true,
+// reserved are further addresses that no registry has business with: where
+// clouds tell a machine its secrets, and ranges that are nobody's.
+var reserved = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),
+	netip.MustParsePrefix("100.100.100.200/32"),
+	netip.MustParsePrefix("168.63.129.16/32"),
+	netip.MustParsePrefix("192.0.0.0/24"),
+	netip.MustParsePrefix("255.255.255.255/32"),
+	netip.MustParsePrefix("::/96"),
+	netip.MustParsePrefix("fd00:ec2::/64"),
+	netip.MustParsePrefix("fd20:ce::254/128"),
+	netip.MustParsePrefix("fec0::/10"),
+}
+
+// embedding are the IPv6 ranges that stand for IPv4 addresses, and where in an
+// address the IPv4 one begins (RFC 6052, RFC 8215, RFC 3056).
+var embedding = map[netip.Prefix]int{
+	netip.MustParsePrefix("64:ff9b::/96"):   12,
+	netip.MustParsePrefix("64:ff9b:1::/48"): 12,
+	netip.MustParsePrefix("2002::/16"):      2,
 }
 
 func local(a netip.Addr) bool {
-	a = a.Unmap()
-	return a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast() || a.IsUnspecified() || a.IsMulticast() || metadata[a.WithZone("")]
+	a = a.Unmap().WithZone("")
+	if a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() || a.IsMulticast() {
+		return true
+	}
+	for _, p := range reserved {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	for p, at := range embedding {
+		if b := a.As16(); a.Is6() && p.Contains(a) && local(netip.AddrFrom4([4]byte(b[at:at+4]))) {
+			return true
+		}
+	}
+	return false
 }
 
 // localName says whether host, as in a URL, is on this machine by its name

@@ -10,10 +10,6 @@ import (
 // A demand is a range that a read waits for.
 type demand struct{ span }
 
-// directFor is how long bytes are served without being kept after they could
-// not be kept.
-const directFor = 10 * time.Second
-
 // wait waits until the n bytes from off on are here or may be served without
 // being kept.
 func (p *pull) wait(ctx context.Context, off, n int64) error {
@@ -48,12 +44,13 @@ func (p *pull) wait(ctx context.Context, off, n int64) error {
 		return p.has(s) || p.serveDirect(), p.failed(s)
 	})
 	if errors.Is(err, errNoProgress) && p.foreign {
-		// Only another process could bring it, and does not: it is fetched once
-		// more, without being kept.
-		p.direct = time.Now().Add(directFor)
-		return nil
+		// Only another process could bring it, and does not.
+		p.direct, err = time.Now().Add(directFor), nil
 	}
-	return err
+	if err != nil || p.has(s) {
+		return err
+	}
+	return p.fetchDirect(ctx, off, n)
 }
 
 // await waits until done is true or gives an error, ctx ends, or there was no
@@ -117,10 +114,11 @@ func (p *pull) readAt(ctx context.Context, b []byte, off int64) (int, error) {
 		from = p.in
 		p.served = p.served || !p.verified
 	}
-	p.mu.Unlock()
 	if from == nil {
-		return p.readDirect(ctx, b, off)
+		defer p.mu.Unlock()
+		return p.takeDirect(b, off)
 	}
+	p.mu.Unlock()
 	n, err := from.ReadAt(b, off)
 	if n == len(b) {
 		err = nil
@@ -131,25 +129,6 @@ func (p *pull) readAt(ctx context.Context, b []byte, off int64) (int, error) {
 		return 0, p.bad
 	}
 	return n, err
-}
-
-// readDirect asks for exactly b's range and keeps nothing of it.
-func (p *pull) readDirect(ctx context.Context, b []byte, off int64) (int, error) {
-	if p.remote == nil {
-		return 0, p.absent(off)
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, p.f.opts.Timeout, errStalled(p.f.opts.Timeout))
-	defer cancel()
-	body, err := p.remote.Get(ctx, p.loc, p.desc, off, int64(len(b)))
-	if err != nil {
-		return 0, err
-	}
-	defer body.Close()
-	if _, err := io.CopyN(io.Discard, body, off-body.Offset); err != nil {
-		return 0, kind(ctx, err)
-	}
-	n, err := io.ReadFull(body, b)
-	return n, kind(ctx, err)
 }
 
 // verify waits until the digest matched, having all of the object fetched.

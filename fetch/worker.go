@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	iofs "io/fs"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,6 +20,8 @@ type worker struct {
 	cur        int64        // the chunk it is on; guarded by the pull's lock
 	stalled    bool         // guarded by the pull's lock
 	began      time.Time    // when it asked
+	marked     time.Time    // when mark was taken; guarded by the pull's lock
+	mark       int64        // what had been received by then; guarded by the pull's lock
 	bytes      atomic.Int64 // that it received
 	lastNano   atomic.Int64 // when it last did
 	cancel     context.CancelCauseFunc
@@ -30,6 +33,18 @@ func (w *worker) span() span      { return span{w.cur, w.end - w.cur} }
 func (w *worker) moved(n int) {
 	w.bytes.Add(int64(n))
 	w.lastNano.Store(time.Now().UnixNano())
+}
+
+// drips says whether w received next to nothing in all of a timeout: a byte now
+// and then is no progress.
+func (w *worker) drips(timeout time.Duration) bool {
+	if time.Since(w.marked) <= timeout {
+		return false
+	}
+	got := w.bytes.Load()
+	drips := got-w.mark < progressMin
+	w.marked, w.mark = time.Now(), got
+	return drips
 }
 
 const (
@@ -45,7 +60,7 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return 
 // acquired. It fails when the Fetcher closes. The lock is held.
 func (p *pull) start(s span) bool {
 	ctx, cancel := context.WithCancelCause(p.f.ctx)
-	w := &worker{first: s.first, end: s.end(), cur: s.first, began: time.Now(), cancel: cancel}
+	w := &worker{first: s.first, end: s.end(), cur: s.first, began: time.Now(), marked: time.Now(), cancel: cancel}
 	w.moved(0)
 	ok := p.f.begin(func() {
 		defer cancel(nil)
@@ -53,7 +68,7 @@ func (p *pull) start(s span) bool {
 	})
 	if !ok {
 		cancel(nil)
-		p.f.limits.release(p.key.origin)
+		p.f.limits.release(p.key.origin, false)
 		return false
 	}
 	p.workers[w] = true
@@ -67,9 +82,7 @@ func (p *pull) finish(w *worker, err error) {
 	p.f.limits.measure(p.key.origin, w)
 	delete(p.workers, w)
 	p.in.Release(w.cur, w.end-w.cur)
-	if !w.stalled {
-		p.f.limits.release(p.key.origin)
-	}
+	p.f.limits.release(p.key.origin, w.stalled)
 	if p.streaming == w {
 		p.streaming = nil
 	}
@@ -92,12 +105,26 @@ func (p *pull) fail(s span, err error) {
 		p.halted = true
 		return
 	}
+	if _, ok := errors.AsType[*sizeError](err); ok {
+		p.mistrust()
+	}
 	if p.fill && len(p.demands) == 0 && p.verifiers == 0 {
 		p.f.opts.Log.Warn("fetch ended early", "chunks", p.here(), "of", p.chunks(), "err", p.named(err))
 	}
 	p.failures = append(p.failures, failure{s, err, time.Now().Add(failureMemory)})
 	p.cursors = nil
 	p.halted = true
+}
+
+// mistrust is when a server contradicts the size that is known: it is asked
+// again by the next who opens the object, who gets a pull of his own.
+func (p *pull) mistrust() {
+	if err := p.f.store.DeleteObject(repo(p.loc), p.desc.Digest); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+		p.f.opts.Log.Warn("record not dropped", "err", p.named(err))
+	}
+	if !p.vouched {
+		p.disown()
+	}
 }
 
 // fetch asks for w's run until it has it. A body that was cut is resumed where
@@ -170,7 +197,7 @@ func (p *pull) attempt(ctx context.Context, w *worker, off, end int64) (int64, e
 func (p *pull) answered() {
 	p.mu.Lock()
 	known := p.known
-	p.known = true
+	p.known, p.vouched = true, true
 	p.mu.Unlock()
 	if !known {
 		p.f.record(p.loc, p.desc)
@@ -259,6 +286,7 @@ func (p *pull) stream(w *worker, body *Body, off int64) (int64, error) {
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
+			p.leaveChunk(w, c)
 			return off - start, err
 		}
 		off = max(off, to)
@@ -267,7 +295,7 @@ func (p *pull) stream(w *worker, body *Body, off int64) (int64, error) {
 }
 
 // takes says whether w is to write chunk c of a stream: it is in w's run, or
-// nobody has or fetches it. The run then ends behind it.
+// nobody has or fetches it, and then w claims it for as long as it writes.
 func (p *pull) takes(w *worker, c int64) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -276,6 +304,16 @@ func (p *pull) takes(w *worker, c int64) (bool, error) {
 	}
 	n, err := p.in.Claim(c, 1)
 	return n > 0, err
+}
+
+// leaveChunk gives up a chunk of a stream that was cut in it, unless it is of
+// w's run, which finish gives back.
+func (p *pull) leaveChunk(w *worker, c int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c < w.cur || c >= w.end {
+		p.in.Release(c, 1)
+	}
 }
 
 // A progressReader counts what is read as its worker's progress.

@@ -48,10 +48,11 @@ type reading struct {
 	users  int // guarded by images.mu
 }
 
-// learn remembers what is said of an object elsewhere than in its bytes.
+// learn remembers what is said of an object elsewhere than in its bytes: its
+// size and type, and nothing else that a manifest may hang on a descriptor.
 func (im *images) learn(loc locator.Locator, desc ocispec.Descriptor) {
 	if desc.Size > 0 {
-		im.hints.put(objectKey{loc, desc.Digest}, desc, 1)
+		im.hints.put(objectKey{loc, desc.Digest}, ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}, 1)
 	}
 }
 

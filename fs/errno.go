@@ -45,9 +45,20 @@ func (s *server) errno(ctx context.Context, op, path string, err error) fuse.Sta
 	number, quiet := classify(err)
 	if !quiet {
 		s.log.LogAttrs(ctx, slog.LevelWarn, op, slog.String("path", path),
-			slog.String("errno", errnoName(number)), slog.Any("error", err))
+			slog.String("errno", errnoName(number)), slog.String("error", bounded(err)))
 	}
 	return fuse.Status(number)
+}
+
+// maxMessage bounds an error's text in bytes: parts of it may be a server's.
+const maxMessage = 2 << 10
+
+func bounded(err error) string {
+	s := err.Error()
+	if len(s) > maxMessage {
+		s = s[:maxMessage] + "…"
+	}
+	return s
 }
 
 // isEnd says whether err is that a context ended.

@@ -5,13 +5,19 @@ import (
 	"fmt"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// lazyEntry is how long the kernel may take a name for a lazy object without
+// asking: a stat costs nothing then (16 times as many a second), and who opens
+// the object a second after it became whole still has the kernel read it.
+const lazyEntry = time.Second
+
 // A lazy is an object that may be partly here. The kernel keeps its pages, but
-// not its name, so that the next look-up finds the whole one once it is.
+// its name for a moment only, so that a later look-up finds the whole one.
 type lazy struct {
 	s       *server
 	id      identity
@@ -62,7 +68,7 @@ func (n *lazy) attributes() attributes {
 		return objectAttributes(0, 0, 0)
 	}
 	n.told = true
-	return objectAttributes(n.desc.Size, 0, forever)
+	return objectAttributes(n.desc.Size, lazyEntry, forever)
 }
 
 func (n *lazy) descriptor() ocispec.Descriptor {

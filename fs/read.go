@@ -61,7 +61,7 @@ func (r lazyReader) read(ctx context.Context, off int64, n int) (fuse.ReadResult
 		if ctx.Err() == nil {
 			r.n.failures.add(off, end, err)
 		}
-		return nil, fmt.Errorf("%s at %d: %w", r.n.key.dgst, off, err)
+		return nil, fmt.Errorf("at %d: %w", off, err)
 	}
 	return result, nil
 }

@@ -34,12 +34,8 @@ func lockState(dir string) (unlock func(), err error) {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, iofs.ErrExist) {
 		return nil, err
 	}
-	var st unix.Stat_t
-	if err := unix.Lstat(dir, &st); err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
-		return nil, fmt.Errorf("%s: not a directory that only its owner, this user, can write to", dir)
+	if err := checkState(dir); err != nil {
+		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -50,6 +46,18 @@ func lockState(dir string) (unlock func(), err error) {
 		return nil, err
 	}
 	return func() { f.Close() }, nil
+}
+
+// checkState refuses a state directory in which others may leave word.
+func checkState(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+		return fmt.Errorf("%s: not a directory that only its owner, this user, can write to", dir)
+	}
+	return nil
 }
 
 func flock(f *os.File, how int) error {
@@ -114,7 +122,11 @@ func (a *announcement) withdraw() {
 // owner says whether m was served by this user, and the process that serves it
 // now, 0 if there is none.
 func owner(dir string, m mountInfo) (pid int, known bool, err error) {
-	f, err := os.Open(statePath(dir, m))
+	err = checkState(dir)
+	var f *os.File
+	if err == nil {
+		f, err = os.OpenFile(statePath(dir, m), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	}
 	if errors.Is(err, iofs.ErrNotExist) {
 		return 0, false, nil
 	}

@@ -126,7 +126,7 @@ func (r wholeReader) read(ctx context.Context, off int64, n int) (fuse.ReadResul
 	}
 	result, err := r.w.s.replies.fill(ctx, r.obj, off, end)
 	if err != nil {
-		return nil, fmt.Errorf("%s at %d: %w", r.w.key.dgst, off, err)
+		return nil, fmt.Errorf("at %d: %w", off, err)
 	}
 	return result, nil
 }

@@ -81,9 +81,15 @@ func (p *program) complain(err error) { p.say(err.Error()) }
 // say writes a line to standard error.
 func (p *program) say(line string) { fmt.Fprintf(p.stderr, "distfs: %s\n", oneLine(line)) }
 
+// maxMessage bounds a line in bytes: parts of it may be a server's.
+const maxMessage = 2 << 10
+
 // oneLine escapes control characters: a name or a message from elsewhere cannot
 // begin another line or move the cursor.
 func oneLine(s string) string {
+	if len(s) > maxMessage {
+		s = s[:maxMessage] + "…"
+	}
 	var b strings.Builder
 	for _, r := range s {
 		switch {
