@@ -129,6 +129,23 @@ func heal(t *testing.T, b *bench, desc ocispec.Descriptor, want []byte) {
 	}
 }
 
+// TestAskingIsRetried: what befalls a HEAD for a moment nobody notices.
+func TestAskingIsRetried(t *testing.T) {
+	for _, fault := range []testregistry.Fault{
+		{Act: testregistry.Status, Code: 429, Header: http.Header{"Retry-After": {"1"}}, Times: 1},
+		{Act: testregistry.Status, Code: 503, Times: 3},
+		{Act: testregistry.Cut, Times: 1},
+	} {
+		b := setup(t, nil, nil)
+		desc, _ := b.blob(100)
+		a := b.reg.SetFault(fault)
+		got, err := b.f.Stat(ctx(t), b.loc, ocispec.Descriptor{Digest: desc.Digest})
+		if err != nil || got.Size != desc.Size || a.Hits() == 0 {
+			t.Errorf("%d: Stat = %v, %v after %d faults", fault.Code, got, err, a.Hits())
+		}
+	}
+}
+
 func TestWrongBytesAreThrownAway(t *testing.T) {
 	b := setup(t, nil, &fetch.Options{FillBelow: -1})
 	good := random(5*mib, 1)

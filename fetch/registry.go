@@ -202,9 +202,13 @@ func (r *registry) readManifest(ctx context.Context, ref locator.Reference, acce
 		return ocispec.Descriptor{}, broken("%s: a manifest of more than %d bytes", req.URL.Redacted(), maxManifest)
 	}
 	desc := ocispec.Descriptor{MediaType: mediaType(resp, "manifests"), Digest: ref.Digest, Size: int64(len(b))}
-	if desc.Digest == "" {
-		desc.Digest = digest.FromBytes(b)
+	if desc.Digest != "" {
+		return desc, nil
 	}
+	if !isManifest(desc.MediaType) { // a hotel's page, say
+		return desc, broken("%s: %s is no manifest", req.URL.Redacted(), strconv.Quote(desc.MediaType))
+	}
+	desc.Digest = digest.FromBytes(b)
 	return desc, nil
 }
 
@@ -323,6 +327,9 @@ func (r *registry) send(client *auth.Client, req *http.Request) (*http.Response,
 	fall := err != nil && r.to.Fallback && r.scheme != "https" && req.URL.Scheme == "https" &&
 		(errors.Is(err, http.ErrSchemeMismatch) || errors.Is(err, syscall.ECONNREFUSED))
 	r.mu.Unlock()
+	if errors.Is(err, http.ErrSchemeMismatch) && !fall {
+		err = fmt.Errorf("%w (if it is to be asked without TLS: plain_http = true for its [host.\"NAME\"] in the configuration)", err)
+	}
 	if !fall {
 		return resp, err
 	}

@@ -80,9 +80,15 @@ func (f *Fetcher) ask(ctx context.Context, ref locator.Reference, accept []strin
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, f.opts.Timeout, errStalled(f.opts.Timeout))
 	defer cancel()
-	desc, err := remote.Resolve(ctx, ref, accept)
-	if err != nil {
-		return desc, fmt.Errorf("%s: %w", ref, kind(ctx, err))
+	var desc ocispec.Descriptor
+	for attempt := 1; ; attempt++ {
+		desc, err = remote.Resolve(ctx, ref, accept)
+		if err = kind(ctx, err); err == nil {
+			break
+		}
+		if !temporary(err) || attempt == maxAttempts || !f.pause(ctx, err, attempt) {
+			return desc, fmt.Errorf("%s: %w", ref, err)
+		}
 	}
 	if unknownSize(desc) || desc.Size > maxSize {
 		return desc, broken("%s: a size of %d", ref, desc.Size)

@@ -35,7 +35,7 @@ func (d *dialer) plain(ctx context.Context, network, addr string) (net.Conn, err
 }
 
 // secure opens a connection and shakes hands. The error is
-// http.ErrSchemeMismatch if the other side speaks HTTP.
+// http.ErrSchemeMismatch if the other side speaks no TLS.
 func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
@@ -44,8 +44,7 @@ func (d *dialer) secure(ctx context.Context, network, addr string) (net.Conn, er
 		spare = d.openSpare(network, addr)
 	}
 	c, err := d.handshake(ctx, network, addr)
-	var plain tls.RecordHeaderError
-	if errors.As(err, &plain) && string(plain.RecordHeader[:]) == "HTTP/" {
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		d.keep(addr, spare)
 		return nil, http.ErrSchemeMismatch
 	}

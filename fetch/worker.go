@@ -49,9 +49,7 @@ func (w *worker) drips(timeout time.Duration) bool {
 
 const (
 	bufferSize  = 512 << 10
-	maxAttempts = 4        // without progress to speak of
-	progressMin = 64 << 10 // what counts as such
-	backoff     = 100 * time.Millisecond
+	progressMin = 64 << 10 // bytes that count as progress
 )
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
@@ -146,36 +144,11 @@ func (p *pull) fetch(ctx context.Context, w *worker) error {
 		} else {
 			attempt++
 		}
-		if !temporary(err) || attempt >= maxAttempts {
-			return err
-		}
-		if err := p.pause(ctx, err, attempt); err != nil {
+		if !temporary(err) || attempt >= maxAttempts || !p.f.pause(ctx, err, attempt) {
 			return err
 		}
 	}
 	return nil
-}
-
-// pause waits before another attempt, as long as the server asked for. Longer
-// than a reader would wait it does not: then its error is the answer.
-func (p *pull) pause(ctx context.Context, err error, attempt int) error {
-	d := time.Duration(0)
-	if attempt > 0 {
-		d = backoff << (attempt - 1)
-	}
-	var status *StatusError
-	if errors.As(err, &status) && status.RetryAfter > 0 {
-		d = status.RetryAfter
-	}
-	if d >= p.f.opts.Timeout {
-		return err
-	}
-	select {
-	case <-ctx.Done():
-		return kind(ctx, err)
-	case <-time.After(d):
-		return nil
-	}
 }
 
 // attempt asks once for [off, end) and returns how much of it arrived.

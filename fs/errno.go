@@ -45,7 +45,7 @@ func (s *server) errno(ctx context.Context, op, path string, err error) fuse.Sta
 	number, quiet := classify(err)
 	if !quiet {
 		s.log.LogAttrs(ctx, slog.LevelWarn, op, slog.String("path", path),
-			slog.String("errno", errnoName(number)), slog.String("error", bounded(err)))
+			slog.String("errno", errnoName(number)), slog.String("err", bounded(err)))
 	}
 	return fuse.Status(number)
 }
@@ -66,22 +66,28 @@ func isEnd(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
+// A saidError was logged before: every later read of a bad object ends so.
+type saidError struct{ error }
+
+func (e *saidError) Unwrap() error { return e.error }
+
 func classify(err error) (number syscall.Errno, quiet bool) {
+	_, said := errors.AsType[*saidError](err)
 	if _, none := errors.AsType[*image.PlatformError](err); none {
-		return syscall.ENOENT, false
+		return syscall.ENOENT, said
 	}
 	for _, e := range errnos {
 		if errors.Is(err, e.is) {
-			return e.errno, e.quiet
+			return e.errno, e.quiet || said
 		}
 	}
-	return syscall.EIO, false
+	return syscall.EIO, said
 }
 
 // errnoName is the name that a reader sees the number under.
 func errnoName(e syscall.Errno) string {
 	names := map[syscall.Errno]string{
-		syscall.EACCES: "EACCES", syscall.EHOSTUNREACH: "EHOSTUNREACH", syscall.EBUSY: "EBUSY",
+		syscall.ENOENT: "ENOENT", syscall.EACCES: "EACCES", syscall.EHOSTUNREACH: "EHOSTUNREACH", syscall.EBUSY: "EBUSY",
 		syscall.EIO: "EIO", syscall.ETIMEDOUT: "ETIMEDOUT", syscall.ENOSPC: "ENOSPC",
 	}
 	if name := names[e]; name != "" {

@@ -143,8 +143,11 @@ func (n *lazy) isBad() bool {
 func (n *lazy) check(obj Object) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.bad != nil || obj == nil || obj.Bad() == nil {
-		return n.bad
+	if n.bad != nil {
+		return &saidError{n.bad}
+	}
+	if obj == nil || obj.Bad() == nil {
+		return nil
 	}
 	n.bad = fmt.Errorf("%w: %w", obj.Bad(), syscall.EIO)
 	n.s.objects.failed(n.key, n.attempt)

@@ -100,10 +100,15 @@ func (m *Mounted) run(srv *fuse.Server) {
 	srv.Serve()
 	m.s.close()
 	if err := m.leave(); err != nil {
-		m.s.log.Warn("a dead mount is left", "mountpoint", m.at.point, "error", err)
+		m.s.log.Warn("a dead mount is left", "mountpoint", m.at.point, "err", err)
 	}
 	m.s.conn.file.Close()
 }
+
+// Abandon detaches the mount, if it is still there, and takes back the word that
+// it lives. It is for a process that is about to exit: who is still in gets
+// errors from then on.
+func (m *Mounted) Abandon() error { return m.leave() }
 
 // leave takes back the word that the mount lives, and the mount itself if it is
 // still there: then somebody aborted the connection. By now the mount's
@@ -147,7 +152,7 @@ const readaheadKB = "1024"
 func (s *server) raiseReadahead(dev string) {
 	err := os.WriteFile("/sys/class/bdi/"+dev+"/read_ahead_kb", []byte(readaheadKB), 0)
 	if err != nil {
-		s.log.Info("readahead stays small", "error", err)
+		s.log.Info("readahead stays small", "err", err)
 	}
 }
 

@@ -75,7 +75,7 @@ func topmost(point string) (mountInfo, error) {
 			return m, nil
 		}
 	}
-	return mountInfo{}, fmt.Errorf("%s: no mount: %w", point, iofs.ErrNotExist)
+	return mountInfo{}, &notMountedError{point}
 }
 
 // resolve returns the absolute path of dir without symlinks, as mountinfo
@@ -113,3 +113,11 @@ func resolve(dir string) (string, error) {
 
 // maxLinks is how many links in a row may lead to a mount point.
 const maxLinks = 40
+
+// A notMountedError says that nothing is mounted at a path.
+type notMountedError struct{ point string }
+
+func (e *notMountedError) Error() string { return e.point + ": nothing is mounted there" }
+
+// Is makes it fs.ErrNotExist.
+func (e *notMountedError) Is(target error) bool { return target == iofs.ErrNotExist }

@@ -127,7 +127,7 @@ func (r *repository) objects() []entry {
 	loc := r.locator("")
 	descs, err := r.s.src.Objects(loc)
 	if err != nil {
-		r.s.log.Warn("list", "path", r.String(), "error", err)
+		r.s.log.Warn("list", "path", r.String(), "err", err)
 	}
 	descs = append(descs, r.s.images.hints.collect(func(k objectKey) bool { return k.loc == loc })...)
 	seen := make(map[digest.Digest]bool, len(descs))
@@ -151,7 +151,7 @@ func (r *repository) objects() []entry {
 func (r *repository) tags(child string) []entry {
 	tags, err := r.s.src.Tags(r.locator(child))
 	if err != nil {
-		r.s.log.Warn("list", "path", join(r.String(), child), "error", err)
+		r.s.log.Warn("list", "path", join(r.String(), child), "err", err)
 	}
 	var entries []entry
 	for _, tag := range slices.Sorted(maps.Keys(tags)) {

@@ -194,7 +194,11 @@ func Unmount(dir string) error {
 	}
 	pid, known, err := owner(defaultStateDir(), m)
 	dead := err == nil && known && pid == 0
-	if err := detach(point, dead); err != nil {
+	err = detach(point, dead)
+	switch {
+	case errors.Is(err, unix.EBUSY) && pid > 0:
+		return fmt.Errorf("unmount %s: it is in use: %w; fuser -vm tells by whom; SIGTERM to process %d detaches it", point, err, pid)
+	case err != nil:
 		return fmt.Errorf("unmount %s: %w", point, err)
 	}
 	if dead {

@@ -163,7 +163,7 @@ func (t *tagLink) resolve(ctx context.Context) error {
 	case last.Digest == "" || errors.Is(err, iofs.ErrNotExist) || errors.Is(ctx.Err(), context.Canceled):
 		return err
 	}
-	t.s.log.Warn("the last known digest of the tag serves on", "path", t.path, "digest", last.Digest, "error", err)
+	t.s.log.Warn("the last known digest of the tag serves on", "path", t.path, "digest", last.Digest, "err", err)
 	t.bind(last, staleHolds)
 	return nil
 }
@@ -175,7 +175,7 @@ func (t *tagLink) lastKnown() ocispec.Descriptor {
 	}
 	held, err := t.s.src.Tags(t.loc)
 	if err != nil {
-		t.s.log.Warn("tags", "path", t.path, "error", err)
+		t.s.log.Warn("tags", "path", t.path, "err", err)
 	}
 	return held[t.name.Tag]
 }

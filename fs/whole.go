@@ -107,7 +107,7 @@ func (w *whole) register(ctx context.Context) (int32, error) {
 	id, err := w.s.conn.register(file)
 	if err != nil {
 		w.s.objects.refused(w.key)
-		w.s.log.Warn("no passthrough for this object", "path", w.path, "error", err)
+		w.s.log.Warn("no passthrough for this object", "path", w.path, "err", err)
 		return 0, errStale
 	}
 	return id, nil

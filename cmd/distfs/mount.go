@@ -123,6 +123,10 @@ func (p *program) serve(ctx context.Context, dir string, src *source, m *mountFl
 			failed = nil
 		case <-signals:
 			if failed != nil {
+				// The first may not have come far: timeout(1) sends two at once.
+				if err := mounted.Abandon(); err != nil {
+					p.complain(err)
+				}
 				os.Exit(1)
 			}
 			failed = make(chan error, 1)

@@ -32,10 +32,19 @@ func parseTarget(hosts locator.Hosts, args []string) (target, error) {
 	case 0:
 		return target{}, usagef("%s is missing", targetArgs)
 	case 1:
+		if hostAlone.MatchString(args[0]) {
+			return target{}, usagef("%q is a host and a port: write %s/PATH:TAG or %s/PATH@DIGEST", args[0], args[0], args[0])
+		}
 		if t.ref, err = hosts.ParseReference(args[0]); err != nil {
 			return target{}, &usageError{err}
 		}
 		return t, nil
+	}
+	if strings.Contains(args[1], "/") {
+		return target{}, usagef("%q is not an object: the locator comes first, then TAG, DIGEST, @DIGEST or TAG@DIGEST", args[1])
+	}
+	if bareHex.MatchString(args[1]) {
+		return target{}, usagef("%q is not a digest: write sha256:%s", args[1], args[1])
 	}
 	if t.ref.Locator, err = hosts.ParseLocator(args[0]); err != nil {
 		return target{}, &usageError{err}
@@ -51,6 +60,12 @@ func parseTarget(hosts locator.Hosts, args []string) (target, error) {
 	return t, nil
 }
 
+// What docker's grammar takes for a name and a tag, and nobody means so.
+var (
+	hostAlone = regexp.MustCompile(`^(localhost|[^/@]*\.[^/@]*):[0-9]+$`)
+	bareHex   = regexp.MustCompile(`^[0-9a-f]{64}$`)
+)
+
 // mediaType is RFC 6838's type and subtype.
 var mediaType = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$`)
 
@@ -64,14 +79,14 @@ func (t *target) hint(s string) error {
 		return fmt.Errorf("a second %s", kind)
 	case kind == "mediatype":
 		if !mediaType.MatchString(value) {
-			return errors.New("no media type")
+			return errors.New("not a media type")
 		}
 		t.mediaType = value
 		return nil
 	}
 	n, err := strconv.ParseUint(value, 10, 63)
 	if err != nil {
-		return errors.New("no number of bytes")
+		return errors.New("not a number of bytes")
 	}
 	t.size = int64(n)
 	return nil
