@@ -262,7 +262,7 @@ func (b *bench) roundTrips() (string, string, error) {
 	for _, p := range pairs {
 		trips = append(trips, pair{p.a - p.b, rtt})
 	}
-	return fmt.Sprintf("%.1f", ratio(trips)), medians(pairs) + " (without the link)", nil
+	return fmt.Sprintf("%.0f", ratio(trips)), medians(pairs) + " (without the link)", nil
 }
 
 // stats asks for the attributes of an object as fast as it can.
