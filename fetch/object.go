@@ -121,7 +121,7 @@ func (o *Object) ReadAt(ctx context.Context, b []byte, off int64) (int, error) {
 	if err := o.Wait(ctx, off, n); err != nil {
 		return 0, err
 	}
-	got, err := o.p.readAt(ctx, b[:n], off)
+	got, err := o.p.readAt(b[:n], off)
 	if err != nil {
 		return got, o.p.named(err)
 	}

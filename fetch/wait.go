@@ -101,7 +101,7 @@ func (p *pull) drop(d *demand) {
 }
 
 // readAt reads what wait waited for.
-func (p *pull) readAt(ctx context.Context, b []byte, off int64) (int, error) {
+func (p *pull) readAt(b []byte, off int64) (int, error) {
 	p.mu.Lock()
 	var from io.ReaderAt
 	switch {
