@@ -125,7 +125,13 @@ func (s *Store) create(e Expect) (err error) {
 		return err
 	}
 	h := header{boot: s.boot, total: e.Total}
-	if err := createSized(filepath.Join(dir, "ranges"), h.bytes(), headerSize+mapChunks(e.Total)); err != nil {
+	b := h.bytes()
+	if e.Total >= 0 {
+		// Written, and not left to a hole: where the disk is full that is an error
+		// now, and not a signal when the map is read.
+		b = append(b, make([]byte, mapChunks(e.Total))...)
+	}
+	if err := createSized(filepath.Join(dir, "ranges"), b, headerSize+mapChunks(e.Total)); err != nil {
 		return err
 	}
 	return os.Rename(dir, s.path("ingest", e.name()))

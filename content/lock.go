@@ -2,8 +2,10 @@ package content
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,6 +14,11 @@ import (
 const (
 	ownByte       = 1 << 62     // of locks/<ingest name>: who hashes and commits; by key, the one writer
 	structureByte = ownByte + 1 // of locks/<ingest name>: who makes, opens, commits or discards the ingest
+)
+
+const (
+	lockPatience = 10 * time.Second
+	maxLockPause = 20 * time.Millisecond
 )
 
 // A lockFile is a file of locks/ with an open file description of its own, which owns the locks taken through it (fcntl(2),
@@ -42,9 +49,19 @@ func (l *lockFile) try(first, n int64) (bool, error) {
 	return err == nil, err
 }
 
-// wait takes n bytes from first on, when whoever has them lets go. Only for what is held briefly.
+// wait takes n bytes from first on, when whoever has them lets go. Only for what is held briefly: that a process stands still
+// with them is an os.ErrDeadlineExceeded.
 func (l *lockFile) wait(first, n int64) error {
-	return l.fcntl(unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK, Start: first, Len: n})
+	for began, d := time.Now(), time.Millisecond; ; d = min(2*d, maxLockPause) {
+		ok, err := l.try(first, n)
+		if ok || err != nil {
+			return err
+		}
+		if time.Since(began) > lockPatience {
+			return fmt.Errorf("another process holds it and does not move: %w", os.ErrDeadlineExceeded)
+		}
+		time.Sleep(d)
+	}
 }
 
 // unlock lets go of n bytes from first on; n 0 means all from first on. What it can't let go of for want of memory ends with close.

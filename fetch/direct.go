@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -33,6 +34,21 @@ type shown struct {
 type stashed struct {
 	off int64
 	b   []byte
+}
+
+// full says that the store takes no more bytes now.
+func full(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EROFS)
+}
+
+// serveUnkept has bytes served without being kept for a while. The lock is held.
+func (p *pull) serveUnkept(err error) {
+	if p.unkept == nil {
+		p.f.opts.Log.Warn("served without being kept", "digest", p.desc.Digest, "err", err)
+	}
+	p.unkept = fmt.Errorf("not kept: %w", err)
+	p.direct = time.Now().Add(directFor)
+	p.halted = true
 }
 
 // fetchDirect fetches the n bytes from off on for the read that follows. The

@@ -13,6 +13,7 @@ const (
 	grace        = 2 * time.Second // how long what nobody reads any more goes on
 	tick         = 100 * time.Millisecond
 	foreignTick  = 15 * time.Millisecond // while another process has what is wanted here
+	idleTick     = time.Second           // and nobody waits for it
 	firstSegment = 16                    // chunks, where the host's pace is not known
 	minSegment   = 4
 	maxSegment   = 64
@@ -48,8 +49,11 @@ func (p *pull) drive() {
 
 // pace is how soon to look again where nothing calls.
 func (p *pull) pace() time.Duration {
-	if p.foreign {
+	switch {
+	case p.foreign && (len(p.demands) > 0 || p.verifiers > 0):
 		return foreignTick
+	case p.foreign && len(p.workers) == 0:
+		return idleTick
 	}
 	return tick
 }
@@ -115,12 +119,15 @@ func (p *pull) watch() {
 	if abandoned {
 		p.cursors = nil
 	}
+	if p.users == 0 && p.fill && len(p.workers) == 0 && now.Sub(p.progress) > p.f.opts.Timeout {
+		p.halted = true // another process has claimed the rest, and does not move
+	}
 	p.look()
 }
 
 // look notices what other processes on the store did with the ingest.
 func (p *pull) look() {
-	if p.in == nil || p.file != nil || p.bad != nil {
+	if p.in == nil || p.file != nil || p.bad != nil || p.verified {
 		return
 	}
 	switch p.in.State() {

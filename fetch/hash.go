@@ -103,6 +103,7 @@ func (p *pull) hashFailed(err error) {
 		p.bad = &kindError{err, syscall.EIO}
 		p.f.opts.Log.Error("thrown away", "err", p.named(err))
 		p.discard()
+		p.disown()
 		return
 	}
 	again := p.in.Resumed() && !p.served && len(p.shown) == 0
@@ -128,7 +129,7 @@ func (p *pull) discard() {
 // is held.
 func (p *pull) again() {
 	p.in.Close()
-	p.in, p.hashed, p.seen = nil, 0, 0
+	p.in, p.hashed, p.seen, p.verified = nil, 0, 0, false
 	if err := p.open(); err != nil {
 		p.bad = err
 	}

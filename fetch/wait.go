@@ -23,7 +23,11 @@ func (p *pull) wait(ctx context.Context, off, n int64) error {
 		return p.bad
 	}
 	if err := p.open(); err != nil {
-		return err
+		if !full(err) || p.remote == nil {
+			return err
+		}
+		p.serveUnkept(err)
+		return p.fetchDirect(ctx, off, n)
 	}
 	if p.touch(s) {
 		p.kick()
@@ -62,8 +66,10 @@ func (p *pull) await(ctx context.Context, done func() (bool, error)) error {
 			return err
 		}
 		since := start
-		if p.progress.After(start) {
-			since = p.progress
+		for _, moved := range p.moved() {
+			if moved.After(since) {
+				since = moved
+			}
 		}
 		left := p.f.opts.Timeout - time.Since(since)
 		if left <= 0 {
@@ -88,6 +94,16 @@ func (p *pull) await(ctx context.Context, done func() (bool, error)) error {
 			return err
 		}
 	}
+}
+
+// moved is when bytes last arrived: whole chunks from whomever, and what is on
+// its way here. A connection that drips is ended by watch.
+func (p *pull) moved() []time.Time {
+	times := []time.Time{p.progress}
+	for w := range p.workers {
+		times = append(times, w.last())
+	}
+	return times
 }
 
 // drop takes d from the queue.

@@ -3,12 +3,10 @@ package fetch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	iofs "io/fs"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"distfs/content"
@@ -79,7 +77,9 @@ func (p *pull) finish(w *worker, err error) {
 	defer p.mu.Unlock()
 	p.f.limits.measure(p.key.origin, w)
 	delete(p.workers, w)
-	p.in.Release(w.cur, w.end-w.cur)
+	if p.in != nil {
+		p.in.Release(w.cur, w.end-w.cur)
+	}
 	p.f.limits.release(p.key.origin, w.stalled)
 	if p.streaming == w {
 		p.streaming = nil
@@ -94,13 +94,8 @@ func (p *pull) finish(w *worker, err error) {
 // fail keeps the readers of s from waiting, and the sequences and the fill
 // from trying at once again.
 func (p *pull) fail(s span, err error) {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		if p.unkept == nil {
-			p.f.opts.Log.Warn("served without being kept", "digest", p.desc.Digest, "err", err)
-		}
-		p.unkept = fmt.Errorf("not kept: %w", err)
-		p.direct = time.Now().Add(directFor)
-		p.halted = true
+	if full(err) {
+		p.serveUnkept(err)
 		return
 	}
 	if _, ok := errors.AsType[*sizeError](err); ok {
@@ -209,7 +204,9 @@ func (p *pull) copy(w *worker, body io.Reader, off, end int64) (int64, error) {
 
 // arrived says that w has written chunk c, wholly.
 func (p *pull) arrived(w *worker, c int64) error {
-	err := p.in.Done(c, 1)
+	if err := p.in.Done(c, 1); err != nil {
+		return err // the chunk stays claimed until finish, and absent
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c == w.cur {
@@ -220,7 +217,7 @@ func (p *pull) arrived(w *worker, c int64) error {
 	p.unsynced = true
 	p.announce()
 	p.kick()
-	return err
+	return nil
 }
 
 // errStreamed ends a worker because another one reads all of the object.

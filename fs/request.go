@@ -31,7 +31,8 @@ func (*tooLongError) Is(target error) bool { return target == os.ErrDeadlineExce
 func (s *server) begin(cancel <-chan struct{}, header *fuse.InHeader) (ctx context.Context, end func()) {
 	ctx, stop := context.WithCancelCause(context.Background())
 	pid := header.Pid
-	s.tasks.Go(func() { s.watch(ctx, cancel, pid, stop) })
+	watched := ctx // the variable is set anew below
+	s.tasks.Go(func() { s.watch(watched, cancel, pid, stop) })
 	if s.conn.limit == 0 {
 		return ctx, func() { stop(nil) }
 	}
