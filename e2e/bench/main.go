@@ -12,6 +12,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -72,6 +73,10 @@ func run(ctx context.Context) error {
 			continue
 		}
 		measured, detail, err := c.measure(b)
+		if errors.Is(err, errDevice) {
+			fmt.Printf("| %s | %s | %v | |\n", c.name, c.target, err)
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}

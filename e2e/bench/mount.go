@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,6 +22,8 @@ type mount struct {
 	cred *syscall.Credential
 }
 
+var errDevice = errors.New("needs a /dev/fuse that is open to all")
+
 // nobody is who has no rights here, neither passthrough nor a larger read-ahead.
 const nobody = 65534
 
@@ -28,6 +31,9 @@ const nobody = 65534
 func (b *bench) mount(store string, root bool) (*mount, error) {
 	m := &mount{b: b, dir: b.path("mnt")}
 	if !root {
+		if info, err := os.Stat("/dev/fuse"); err != nil || info.Mode()&0o006 != 0o006 {
+			return nil, errDevice
+		}
 		m.cred = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
 	for _, d := range []string{m.dir, store, b.path("run")} {
