@@ -264,12 +264,32 @@ func TestUnmount(t *testing.T) {
 	}
 }
 
+// openDevice lets all users open /dev/fuse while the test runs, as udev has it;
+// in a container it may be root's alone.
+func openDevice(t *testing.T) {
+	t.Helper()
+	const device = "/dev/fuse"
+	info, err := os.Stat(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode()&0o006 == 0o006 {
+		return
+	}
+	t.Logf("%s is opened to all users for this test", device)
+	if err := os.Chmod(device, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Chmod(device, info.Mode().Perm()) })
+}
+
 // TestUser mounts as somebody who is not root, by fusermount3.
 func TestUser(t *testing.T) {
 	needMounts(t)
 	if os.Geteuid() != 0 {
 		t.Skip("the other tests mount as this user already")
 	}
+	openDevice(t)
 	const nobody = 65534
 	base := t.TempDir()
 	own := func(name string) string {
