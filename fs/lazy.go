@@ -12,7 +12,7 @@ import (
 )
 
 // lazyEntry is how long the kernel may take a name for a lazy object without
-// asking: a stat costs nothing then (16 times as many a second), and who opens
+// asking: a stat then does not come here, and who opens
 // the object a second after it became whole still has the kernel read it.
 const lazyEntry = time.Second
 
