@@ -1,17 +1,17 @@
 # make demo    build, mount the small image in testdata, look at it, unmount
 # make test    every test, with real mounts and a real registry
-# make ci      what .ci/run runs: lint, test, race, a short run of every fuzz target
+# make ci      .ci/run: demo, test, lint, race, a short run of every fuzz target
 # make bench   Go's benchmarks, and a table that compares with other tools
 #
 # Everything works as root or as a user with sudo; what is missing is installed, and said.
 
 GO       ?= go
 FUZZTIME ?= 10s
-TIMEOUT  ?= 5m
+TIMEOUT  ?= 40m
 LINT      = $(GO) tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
 
 # The commands that tests run, and the Debian packages that have them.
-NEEDS = fusermount3:fuse3 jq:jq python3:python3 getfattr:attr curl:curl
+NEEDS = fusermount3:fuse3 jq:jq python3:python3 getfattr:attr curl:curl umoci:umoci skopeo:skopeo automount:autofs
 
 .PHONY: build demo test race lint fmt fuzz bench ci clean
 
@@ -48,7 +48,8 @@ bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 	cd e2e && $(GO) run ./bench $(BENCH)
 
-ci: lint test race fuzz
+ci:
+	.ci/run
 
 clean:
 	rm -rf bin dist

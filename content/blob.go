@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 // Info is what the store knows of a blob.
@@ -17,15 +18,21 @@ type Info struct {
 	Committed time.Time
 }
 
-// Blob opens the blob dgst for reading. The caller closes it.
+// Blob opens the blob dgst for reading, which is a use of it. The caller closes it. It can be evicted meanwhile, and is read on
+// all the same; who wants it to stay has it held before.
 // The error is fs.ErrNotExist if the store doesn't have it.
 func (s *Store) Blob(dgst digest.Digest) (*os.File, error) {
 	if err := s.checkBlob(dgst); err != nil {
 		return nil, err
 	}
-	f, err := os.Open(s.blobPath(dgst))
+	path := s.blobPath(dgst)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("blob %s: %w", dgst, bare(err))
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err == nil {
+		used(path, &st)
 	}
 	return f, nil
 }

@@ -13,7 +13,8 @@ import (
 const mediaTypeAny = "application/octet-stream"
 
 // Commit makes the blob of what Verify found right: synced, read-only, under its digest, for all and for good. The ingest ends.
-// A blob that is there already is as good; then the ingest just ends. Only for the owner, who has it still afterwards.
+// A blob that is there already is as good; then the ingest just ends. Two that commit at once find the same bytes right, and the
+// second finds the first one's blob.
 //
 // If the bytes can't be synced, nobody knows what the disk holds, and they are thrown away.
 func (g *Ingest) Commit() (ocispec.Descriptor, error) {
@@ -24,9 +25,6 @@ func (g *Ingest) Commit() (ocispec.Descriptor, error) {
 	f := &g.front
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.owner {
-		return ocispec.Descriptor{}, g.wrap(errNotOwner)
-	}
 	if f.got == "" {
 		return ocispec.Descriptor{}, g.wrap(errors.New("it isn't verified"))
 	}
@@ -62,6 +60,9 @@ func (g *Ingest) publish(desc ocispec.Descriptor) error {
 		return err
 	}
 	defer unlock()
+	if g.ranges.state() == Committed {
+		return nil // by another, meanwhile
+	}
 	if err := g.ended(); err != nil {
 		return err
 	}
@@ -121,6 +122,25 @@ func (g *Ingest) end(st State) error {
 		return g.wrap(err)
 	}
 	defer unlock()
+	return g.endLocked(st)
+}
+
+// endAtOnce is end for what is over anyway: where the structure is locked, by who ends it now or stands still, it is left for
+// the next who opens the store.
+func (g *Ingest) endAtOnce(st State) error {
+	if !g.structure.TryLock() {
+		return nil
+	}
+	defer g.structure.Unlock()
+	if ok, err := g.lock.try(structureByte, 1); err != nil || !ok {
+		return err
+	}
+	defer g.lock.unlock(structureByte, 1)
+	return g.endLocked(st)
+}
+
+// endLocked is end. The structure must be locked.
+func (g *Ingest) endLocked(st State) error {
 	if g.ranges.state() != Filling {
 		return nil
 	}
@@ -139,7 +159,7 @@ func (g *Ingest) end(st State) error {
 // lockStructure keeps others from opening, committing and discarding the ingest until unlock.
 func (g *Ingest) lockStructure() (unlock func(), err error) {
 	g.structure.Lock()
-	if err := g.lock.wait(structureByte, 1); err != nil {
+	if err := g.lock.wait(structureByte); err != nil {
 		g.structure.Unlock()
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package content
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
@@ -22,6 +23,12 @@ type MismatchError struct {
 }
 
 func (e *MismatchError) Error() string {
+	switch {
+	case e.Ref == string(e.Want): // who has a longer name for it says that
+		return fmt.Sprintf("wrong digest: want %s, got %s", e.Want, e.Got)
+	case strings.Contains(e.Ref, string(e.Want)):
+		return fmt.Sprintf("%.400s: wrong digest: got %s", e.Ref, e.Got)
+	}
 	return fmt.Sprintf("%.200s: wrong digest: want %s, got %s", e.Ref, e.Want, e.Got)
 }
 
@@ -55,7 +62,7 @@ func (e *ConflictError) Error() string {
 	return fmt.Sprintf("ingest %.200s: it was begun with %s %s, not %s", e.Ref, e.What, e.Have, e.Want)
 }
 
-// A LockedError says who is writing an ingest by key.
+// A LockedError says who is writing an ingest by key. It is a syscall.EBUSY.
 type LockedError struct {
 	Ref     string
 	PID     int    // as the writer sees itself; 0 if it isn't known
@@ -63,8 +70,11 @@ type LockedError struct {
 }
 
 func (e *LockedError) Error() string {
-	return fmt.Sprintf("ingest %.200s: process %d is writing it (%s)", e.Ref, e.PID, e.Command)
+	return fmt.Sprintf("ingest %.200q: process %d is writing it (%s)", e.Ref, e.PID, e.Command)
 }
+
+// Is makes it a syscall.EBUSY.
+func (e *LockedError) Is(target error) bool { return target == syscall.EBUSY }
 
 // noSpace makes of an exhausted quota a full disk, too.
 func noSpace(err error) error {

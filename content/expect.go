@@ -2,6 +2,7 @@ package content
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -9,7 +10,9 @@ import (
 	iofs "io/fs"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -29,13 +32,16 @@ type Expect struct {
 // shared says which of the two kinds e is.
 func (e Expect) shared() bool { return e.Digest != "" && e.Origin != "" }
 
+// keyPrefix is what the name of an ingest by key begins with.
+const keyPrefix = "key-"
+
 // name returns the name of e's directory in ingest/, and of its file in locks/.
 func (e Expect) name() string {
 	if e.shared() {
 		return digestName(e.Digest) + "." + hash16(e.Origin)
 	}
 	sum := sha256.Sum256([]byte(e.Ref))
-	return "key-" + hex.EncodeToString(sum[:])
+	return keyPrefix + hex.EncodeToString(sum[:])
 }
 
 // label returns what e is called in errors.
@@ -97,6 +103,18 @@ func digestName(dgst digest.Digest) string {
 	return dgst.Algorithm().String() + "-" + dgst.Encoded()
 }
 
+// namedDigest returns the digest whose digestName is name. Of another name it is none that is valid.
+func namedDigest(name string) digest.Digest {
+	alg, hex, _ := strings.Cut(name, "-")
+	return digest.Digest(alg + ":" + hex)
+}
+
+// ingestDigest returns the digest of which an ingest of that name is. By key it is none that is valid.
+func ingestDigest(name string) digest.Digest {
+	label, _, _ := strings.Cut(name, ".")
+	return namedDigest(label)
+}
+
 func hash16(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:8])
@@ -104,19 +122,27 @@ func hash16(s string) string {
 
 // expectation is the file expect.
 type expectation struct {
-	Ref     string        `json:"ref"`
-	Digest  digest.Digest `json:"digest,omitempty"`
-	Origin  string        `json:"origin,omitempty"`
-	Total   int64         `json:"total"`
-	Started time.Time     `json:"started"`
+	Ref      string        `json:"ref"`
+	RefBytes string        `json:"refBytes,omitempty"` // the ref in base64 where it is no UTF-8, which JSON can't hold
+	Digest   digest.Digest `json:"digest,omitempty"`
+	Origin   string        `json:"origin,omitempty"`
+	Total    int64         `json:"total"`
+	Started  time.Time     `json:"started"`
 }
 
 func (x expectation) expect() Expect {
+	if b, err := base64.StdEncoding.DecodeString(x.RefBytes); err == nil && len(b) > 0 {
+		x.Ref = string(b)
+	}
 	return Expect{Ref: x.Ref, Digest: x.Digest, Origin: x.Origin, Total: x.Total}
 }
 
 func expectationOf(e Expect, started time.Time) expectation {
-	return expectation{Ref: e.Ref, Digest: e.Digest, Origin: e.Origin, Total: e.Total, Started: started}
+	x := expectation{Ref: e.Ref, Digest: e.Digest, Origin: e.Origin, Total: e.Total, Started: started}
+	if !utf8.ValidString(e.Ref) {
+		x.Ref, x.RefBytes = strings.ToValidUTF8(e.Ref, "\uFFFD"), base64.StdEncoding.EncodeToString([]byte(e.Ref))
+	}
+	return x
 }
 
 // readExpect reads the file expect of the ingest directory dir, which is called name. One that is missing, damaged, or not

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 // An Ingest is bytes on their way into a store: a file as long as the blob, and the map of the chunks that it has.
@@ -21,6 +22,7 @@ type Ingest struct {
 	total   atomic.Int64
 	resumed bool
 	lock    *lockFile // claims, structure and, by key, the writer
+	release func()    // who evicts spares it until then
 
 	life   sync.RWMutex // held for reading by every call, so that Close waits
 	closed bool
@@ -62,6 +64,17 @@ func (s *Store) Ingest(e Expect) (*Ingest, error) {
 
 func (s *Store) openIngest(e Expect) (_ *Ingest, err error) {
 	name := e.name()
+	release := func() {}
+	if e.shared() { // by key it has its writer's lock
+		if release, err = s.Hold(e.Digest); err != nil {
+			return nil, err
+		}
+	}
+	defer func() {
+		if err != nil {
+			release()
+		}
+	}()
 	lock, err := s.openLock(name)
 	if err != nil {
 		return nil, err
@@ -71,7 +84,7 @@ func (s *Store) openIngest(e Expect) (_ *Ingest, err error) {
 			lock.close()
 		}
 	}()
-	if err := lock.wait(structureByte, 1); err != nil {
+	if err := lock.wait(structureByte); err != nil {
 		return nil, err
 	}
 	defer lock.unlock(structureByte, 1)
@@ -89,7 +102,7 @@ func (s *Store) openIngest(e Expect) (_ *Ingest, err error) {
 			return nil, errors.Join(fmt.Errorf("blob: %w", iofs.ErrExist), s.retire(name, Discarded))
 		}
 	}
-	g := &Ingest{s: s, e: e, lock: lock}
+	g := &Ingest{s: s, e: e, lock: lock, release: release}
 	err = g.load()
 	if errors.Is(err, errDamaged) {
 		if err := s.retire(name, Discarded); err != nil {
@@ -102,6 +115,10 @@ func (s *Store) openIngest(e Expect) (_ *Ingest, err error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(g.data.Fd()), &st); err == nil {
+		used(filepath.Join(g.dir(), "data"), &st)
 	}
 	return g, nil
 }
@@ -159,14 +176,24 @@ func (s *Store) retire(name string, st State) error {
 			return err
 		}
 	}
-	gone, err := os.MkdirTemp(s.path("ingest"), gonePrefix+"*")
-	if err != nil {
-		return err
+	for {
+		gone, err := os.MkdirTemp(s.path("ingest"), gonePrefix+"*")
+		if err != nil {
+			return err
+		}
+		err = os.Rename(dir, filepath.Join(gone, name))
+		if err == nil {
+			return os.RemoveAll(gone)
+		}
+		if !errors.Is(err, iofs.ErrNotExist) {
+			return errors.Join(err, os.Remove(gone))
+		}
+		// A process that opens the store has swept gone away, or the ingest is no more.
+		_ = os.Remove(gone)
+		if _, err := os.Lstat(dir); err != nil {
+			return nil //nolint:nilerr // it is out of the way
+		}
 	}
-	if err := os.Rename(dir, filepath.Join(gone, name)); err != nil {
-		return errors.Join(err, os.Remove(gone))
-	}
-	return os.RemoveAll(gone)
 }
 
 // Total returns the blob's size in bytes, or -1 while it isn't known.
@@ -210,7 +237,9 @@ func (g *Ingest) Close() error {
 	g.last = g.ranges.state()
 	g.closed = true
 	g.front.close()
-	return errors.Join(err, g.ranges.close(), g.data.Close(), g.lock.close())
+	err = errors.Join(err, g.ranges.close(), g.data.Close(), g.lock.close())
+	g.release()
+	return err
 }
 
 // enter begins a call, which ends with g.life.RUnlock.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -19,6 +20,9 @@ const (
 	versionFile = "distfs-store"
 	version     = "distfs store 1\n"
 )
+
+// algorithms are those that a digest may have.
+var algorithms = []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512}
 
 // makeDir makes dir if it isn't there, and returns its path with symlinks resolved if it is ours alone.
 func makeDir(dir string) (string, error) {
@@ -84,8 +88,12 @@ func (s *Store) lay() error {
 	if err := s.checkVersion(); err != nil {
 		return err
 	}
-	for _, dir := range []string{"blobs/sha256", "blobs/sha512", "ingest", "locks", "repos"} {
-		if err := os.MkdirAll(s.path(dir), 0o700); err != nil {
+	dirs := []string{"ingest", "locks", "pins", "repos"}
+	for _, algorithm := range algorithms { // all of them now: who watches a store watches these
+		dirs = append(dirs, filepath.Join("blobs", algorithm.String()))
+	}
+	for _, dir := range dirs {
+		if err := os.MkdirAll(s.path(dir), 0o700); err != nil && !errors.Is(err, syscall.EROFS) { // what can only be read is not added to
 			return err
 		}
 	}
@@ -93,9 +101,7 @@ func (s *Store) lay() error {
 	if err := s.layFile(ocispec.ImageLayoutFile, layout); err != nil {
 		return err
 	}
-	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
-	index.SchemaVersion = 2
-	if err := s.layFile(ocispec.ImageIndexFile, index); err != nil {
+	if err := s.layFile(ocispec.ImageIndexFile, noImages()); err != nil {
 		return err
 	}
 	b, err := readBounded(s.path(ocispec.ImageLayoutFile))

@@ -34,6 +34,15 @@ func (s *Store) openLock(name string) (*lockFile, error) {
 	return &lockFile{f}, nil
 }
 
+// readLock opens a lock that is there, to share it.
+func (s *Store) readLock(name string) (*lockFile, error) {
+	f, err := os.Open(s.path("locks", name))
+	if err != nil {
+		return nil, err
+	}
+	return &lockFile{f}, nil
+}
+
 // close drops all locks. It unlocks first, for a child between fork and exec holds the open file description too.
 func (l *lockFile) close() error {
 	l.unlock(0, 0)
@@ -42,18 +51,32 @@ func (l *lockFile) close() error {
 
 // try takes n bytes from first on, or none: then another holds some of them.
 func (l *lockFile) try(first, n int64) (bool, error) {
-	err := l.fcntl(unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Start: first, Len: n})
+	return l.set(unix.F_WRLCK, first, n)
+}
+
+// share takes n bytes from first on together with others who share them, or none: then another has taken some of them alone.
+func (l *lockFile) share(first, n int64) (bool, error) {
+	return l.set(unix.F_RDLCK, first, n)
+}
+
+func (l *lockFile) set(how int16, first, n int64) (bool, error) {
+	err := l.fcntl(unix.F_OFD_SETLK, &unix.Flock_t{Type: how, Start: first, Len: n})
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// wait takes n bytes from first on, when whoever has them lets go. Only for what is held briefly: that a process stands still
-// with them is an os.ErrDeadlineExceeded.
-func (l *lockFile) wait(first, n int64) error {
+// wait takes the byte at, when whoever has it lets go. Only for what is held briefly: that a process stands still with it is an
+// os.ErrDeadlineExceeded.
+func (l *lockFile) wait(at int64) error {
+	return patiently(func() (bool, error) { return l.try(at, 1) })
+}
+
+// patiently calls try until it has what another holds briefly.
+func patiently(try func() (bool, error)) error {
 	for began, d := time.Now(), time.Millisecond; ; d = min(2*d, maxLockPause) {
-		ok, err := l.try(first, n)
+		ok, err := try()
 		if ok || err != nil {
 			return err
 		}

@@ -21,6 +21,10 @@ var children = map[string]func(args []string) error{
 	"commit": commitChild,
 	"hold":   holdChild,
 	"cut":    cutChild,
+	"use":    useChild,
+	"evict":  evictChild,
+	"quota":  quotaChild,
+	"image":  imageChild,
 }
 
 func TestMain(m *testing.M) {

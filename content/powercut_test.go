@@ -228,5 +228,8 @@ func checkCut(t *testing.T, dir string, said []string) (checked int) {
 			t.Fatal(err)
 		}
 	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 	return checked
 }

@@ -77,6 +77,16 @@ func (s *Store) Objects(repo string) ([]ocispec.Descriptor, error) {
 	return descs, err
 }
 
+// ObjectDigests returns the digests that the repository repo answered for, sorted. It may be none. It reads names and no
+// records: for 100,000 that takes a tenth of a second, and Objects some seconds.
+func (s *Store) ObjectDigests(repo string) ([]digest.Digest, error) {
+	dir, err := s.repoPath(repo)
+	if err != nil {
+		return nil, err
+	}
+	return s.digestsIn(filepath.Join(dir, "_objects"))
+}
+
 // SetTag records that the repository repo resolved tag to desc, now.
 func (s *Store) SetTag(repo, tag string, desc ocispec.Descriptor) error {
 	if err := s.checkBlob(desc.Digest); err != nil {

@@ -40,6 +40,13 @@ func TestObjects(t *testing.T) {
 	if got, err := s.Objects(repo); err != nil || !cmp.Equal(got, want) {
 		t.Errorf("Objects = %v, %v, want %v", got, err, want)
 	}
+	digests := []digest.Digest{want[0].Digest, want[1].Digest}
+	if err := os.WriteFile(filepath.Join(s.Dir(), "repos", repo, "_objects", "README"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.ObjectDigests(repo); err != nil || !slices.Equal(got, digests) {
+		t.Errorf("ObjectDigests = %v, %v, want %v", got, err, digests)
+	}
 	// A repository answers for itself alone.
 	for _, other := range []string{"example.com:5000/lib", "example.com:5000/lib/redis/x", "example.com/lib/redis"} {
 		if _, err := s.Object(other, a.Digest); !errors.Is(err, iofs.ErrNotExist) {
@@ -47,6 +54,9 @@ func TestObjects(t *testing.T) {
 		}
 		if got, err := s.Objects(other); err != nil || len(got) > 0 {
 			t.Errorf("Objects(%s) = %v, %v, want none", other, got, err)
+		}
+		if got, err := s.ObjectDigests(other); err != nil || len(got) > 0 {
+			t.Errorf("ObjectDigests(%s) = %v, %v, want none", other, got, err)
 		}
 	}
 	a.MediaType = "application/x"

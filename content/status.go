@@ -3,6 +3,7 @@ package content
 import (
 	"errors"
 	"fmt"
+	"io"
 	iofs "io/fs"
 	"os"
 	"path/filepath"
@@ -84,7 +85,7 @@ func (s *Store) Abort(e Expect) error {
 		return err
 	}
 	defer lock.close()
-	if err := lock.wait(structureByte, 1); err != nil {
+	if err := lock.wait(structureByte); err != nil {
 		return err
 	}
 	if !e.shared() {
@@ -131,7 +132,7 @@ func (s *Store) readStatus(dir, name string) (st Status, err error) {
 		return st, err
 	}
 	st = Status{
-		Ref: x.Ref, Total: h.total, Expected: x.Digest, Origin: x.Origin,
+		Ref: x.expect().Ref, Total: h.total, Expected: x.Digest, Origin: x.Origin,
 		Started: x.Started, Updated: data.ModTime(),
 	}
 	if ranges.ModTime().After(st.Updated) {
@@ -144,7 +145,9 @@ func (s *Store) readStatus(dir, name string) (st Status, err error) {
 	b := make([]byte, min(chunks, 64<<10)) // a piece at a time: 16 TiB have 16 MiB of map
 	for at := int64(0); at < chunks; at += int64(len(b)) {
 		piece := b[:min(int64(len(b)), chunks-at)]
-		if n, err := f.ReadAt(piece, headerSize+at); n < len(piece) {
+		if n, err := f.ReadAt(piece, headerSize+at); errors.Is(err, io.EOF) && n < len(piece) {
+			return st, errDamaged // or just being resized
+		} else if n < len(piece) {
 			return st, err
 		}
 		for i, v := range piece {

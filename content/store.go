@@ -2,16 +2,24 @@
 //
 // A store is a directory that is an OCI image layout, and more:
 //
-//	oci-layout, index.json         as the image layout says; index.json is made empty and then left alone here
+//	oci-layout, index.json         as the image layout says; index.json names the images that are whole
 //	distfs-store                   the version of this format; another one is refused by name
 //	blobs/<algorithm>/<encoded>    a blob: complete, verified, synced, mode 0444
 //	ingest/<alg>-<hex>.<origin>/   bytes on their way in, whose digest and size are known;
 //	                               origin is 16 hex digits of the SHA-256 of who sends them
 //	ingest/key-<hex>/              bytes on their way in that belong to a key (hex: its SHA-256)
 //	ingest/.new-…  .gone-…         being made or thrown away; left over after a crash, Open removes them
-//	locks/<ingest name>            claims on the ingest's chunks and the right to make or end it; never unlinked
-//	locks/<alg>-<hex>              the right to hash and commit that digest; never unlinked
+//	locks/<ingest name>            claims on the ingest's chunks, who hashes it, and the right to make or end it; never unlinked
+//	locks/use                      who has which digest open; never unlinked
+//	locks/evict                    the one who evicts, and who removes a blob just then; never unlinked
+//	locks/index                    the one who changes index.json; never unlinked
+//	locks/uploads                  who uploads what to which repository; never unlinked
+//	bad/<alg>-<hex>                what lay under this digest and did not have it; for who wants to look, nothing reads it; evicted first
+//	bad.log                        a line for each digest that was moved there, the latest last
+//	pins/<alg>-<hex>               this digest is not to be evicted, nor what it names
+//	run/<pid>-<start>.sock         each process at work, see [Store.Listen]; who finds a dead one's removes it
 //	repos/<host>/<path>/_objects/<alg>-<hex>, repos/<host>/<path>/_tags/<tag>   what a repository answered
+//	uploads/<hex>                  where an upload can be gone on with, see [Store.NoteUpload]; Open removes those of last week
 //
 // An ingest is the only way in: [Ingest.Verify] compares the digest, [Ingest.Commit] syncs and renames. Its directory has
 //
@@ -27,8 +35,10 @@
 //
 // Any number of goroutines and of processes of one machine and one user may share a store, and fill an ingest together.
 // They exclude each other by open-file-description locks, which the kernel drops when a process dies. In
-// locks/<ingest name> byte i is the claim on chunk i, byte 2^62 the right to hash and commit, or the one writer of an ingest by
-// key, and byte 2^62+1 is held while the ingest is made, opened, committed or discarded.
+// locks/<ingest name> byte i is the claim on chunk i, byte 2^62 is held by who hashes and commits, so that it is done once, or by
+// the one writer of an ingest by key, and byte 2^62+1 is held while the ingest is made, opened, committed or discarded.
+// In locks/use the byte that a digest's first 62 bits are is locked by who has the digest open, together with others; and by who
+// evicts it, alone, without waiting.
 // A chunk is written only by who holds its claim, only while the map says that it is absent; so what is there never changes.
 //
 // The map is read where it is mapped and written by pwrite: a full disk is then an error and no signal. What can still end
@@ -57,6 +67,7 @@ type Store struct {
 	dir    string // absolute, symlinks resolved
 	boot   bootID
 	closed atomic.Bool
+	uses   uses
 }
 
 // Open opens the store in dir, which it makes, with mode 0700, where there is none.
@@ -91,9 +102,10 @@ func open(dir string, boot bootID) (*Store, error) {
 func (s *Store) Dir() string { return s.dir }
 
 // Close ends the use of s: later calls of its methods fail with os.ErrClosed.
-// Ingests that are open stay so until they are closed themselves. To close it again does nothing.
+// Ingests that are open stay so until they are closed themselves, and so does what is held. To close it again does nothing.
 func (s *Store) Close() error {
 	s.closed.Store(true)
+	s.uses.close()
 	return nil
 }
 

@@ -2,23 +2,22 @@ package content
 
 import (
 	"errors"
+	iofs "io/fs"
 	"os"
 	"strings"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // newAge is how old what is being made must be for its maker to be dead: it takes milliseconds.
 const newAge = time.Hour
 
-// sweep removes what processes that died have left in ingest/, so that nobody else needs to.
+// sweep removes what processes that died have left in ingest/ and uploads/, so that nobody else needs to.
 func (s *Store) sweep() error {
 	entries, err := os.ReadDir(s.path("ingest"))
 	if err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{s.sweepUploads()}
 	for _, e := range entries {
 		name := e.Name()
 		switch {
@@ -28,6 +27,8 @@ func (s *Store) sweep() error {
 			if fi, err := e.Info(); err == nil && time.Since(fi.ModTime()) > newAge {
 				errs = append(errs, os.RemoveAll(s.path("ingest", name)))
 			}
+		case strings.HasPrefix(name, keyPrefix):
+			errs = append(errs, s.sweepKey(name))
 		default:
 			errs = append(errs, s.sweepIngest(name))
 		}
@@ -35,11 +36,9 @@ func (s *Store) sweep() error {
 	return errors.Join(errs...)
 }
 
-// sweepIngest removes an ingest whose blob is in the store, unless somebody is just committing it.
+// sweepIngest removes an ingest of a digest whose blob is in the store, unless somebody is just committing it.
 func (s *Store) sweepIngest(name string) error {
-	label, _, _ := strings.Cut(name, ".")
-	alg, hex, _ := strings.Cut(label, "-")
-	dgst := digest.Digest(alg + ":" + hex)
+	dgst := ingestDigest(name)
 	if dgst.Validate() != nil {
 		return nil
 	}
@@ -59,4 +58,24 @@ func (s *Store) sweepIngest(name string) error {
 		st = Committed // died behind the rename
 	}
 	return s.retire(name, st)
+}
+
+// sweepKey removes an ingest by key whose writer died behind the rename of its data, or where it had none yet.
+func (s *Store) sweepKey(name string) error {
+	gone := func() bool {
+		_, err := os.Lstat(s.path("ingest", name, "data"))
+		return errors.Is(err, iofs.ErrNotExist)
+	}
+	if !gone() {
+		return nil
+	}
+	lock, err := s.openLock(name)
+	if err != nil {
+		return err
+	}
+	defer lock.close()
+	if ok, err := lock.try(ownByte, 2); err != nil || !ok || !gone() {
+		return err
+	}
+	return s.retire(name, Committed)
 }

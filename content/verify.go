@@ -12,7 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A front is how far an ingest is hashed. What is there never changes, so what is hashed stays so, whoever is the owner.
+// A front is how far this Ingest has hashed. What is there never changes, so what is hashed stays so, whoever is the owner.
 type front struct {
 	mu     sync.Mutex
 	owner  bool
@@ -27,11 +27,10 @@ func (f *front) close() {
 	f.owner = false
 }
 
-var errNotOwner = errors.New("another may hash and commit it")
-
-// TryOwn takes the right to hash and commit the ingest, or says that another one has it, in this process or another. By key the
-// one writer always has it. Another origin's ingest of the same digest has an owner of its own: who sends slowly, or nothing,
-// delays nobody else's readers.
+// TryOwn makes this Ingest the one that hashes and commits, or says that another one is, in this process or another. It is an
+// agreement by which the work is done once, and no more than that: who finds that the owner stands still does without. By key
+// the one writer always has it. Another origin's ingest of the same digest has an owner of its own: who sends slowly, or
+// nothing, delays nobody else's readers.
 //
 // The error is fs.ErrExist if the blob was in the store by the time: the ingest has ended, the blob is to be opened.
 func (g *Ingest) TryOwn() (bool, error) {
@@ -80,10 +79,10 @@ func (g *Ingest) supersede() error {
 	if fi, err := g.data.Stat(); err == nil && os.SameFile(fi, blob) {
 		st = Committed
 	}
-	return errors.Join(g.wrap(iofs.ErrExist), g.end(st))
+	return errors.Join(g.wrap(iofs.ErrExist), g.endAtOnce(st))
 }
 
-// Disown gives back the right that TryOwn took. What was hashed is kept.
+// Disown lets another one hash and commit. What was hashed is kept.
 func (g *Ingest) Disown() {
 	if g.enter() != nil {
 		return
@@ -99,7 +98,7 @@ func (g *Ingest) Disown() {
 }
 
 // Advance hashes on, as far as chunks are there without a gap, but at most limit bytes, and returns how many bytes from the
-// beginning are hashed by now. It reads them from the file. Only for the owner.
+// beginning are hashed by now. It reads them from the file.
 func (g *Ingest) Advance(limit int64) (int64, error) {
 	if err := g.enter(); err != nil {
 		return 0, err
@@ -115,17 +114,18 @@ func (g *Ingest) Advance(limit int64) (int64, error) {
 // hashBuffers hold what is read back to be hashed: little enough to stay in a processor's cache.
 var hashBuffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
 
+// algorithm is that of the digest that the bytes are to have, or are to get.
+func (g *Ingest) algorithm() digest.Algorithm {
+	if g.want() != "" {
+		return g.want().Algorithm()
+	}
+	return digest.Canonical
+}
+
 func (g *Ingest) advance(limit int64) error {
 	f := &g.front
-	if !f.owner {
-		return g.wrap(errNotOwner)
-	}
 	if f.hash == nil {
-		alg := digest.Canonical
-		if g.want() != "" {
-			alg = g.want().Algorithm()
-		}
-		f.hash = alg.Hash()
+		f.hash = g.algorithm().Hash()
 	}
 	end := g.contiguous(f.hashed)
 	if end-f.hashed > limit {
@@ -158,8 +158,8 @@ func (g *Ingest) contiguous(off int64) int64 {
 	return max(end, off)
 }
 
-// Verify hashes the rest and compares the digest. All chunks must be there. Only for the owner. A *MismatchError changes
-// nothing; the bytes are good for nothing but Discard.
+// Verify hashes the rest and compares the digest. All chunks must be there. A *MismatchError changes nothing; the bytes are
+// good for nothing but Discard.
 func (g *Ingest) Verify() error {
 	if err := g.enter(); err != nil {
 		return err
@@ -178,11 +178,7 @@ func (g *Ingest) Verify() error {
 	if f.hashed != total {
 		return g.wrap(fmt.Errorf("chunk %d: %w", f.hashed/ChunkSize, ErrAbsent))
 	}
-	alg := digest.Canonical
-	if g.want() != "" {
-		alg = g.want().Algorithm()
-	}
-	got := digest.NewDigest(alg, f.hash)
+	got := digest.NewDigest(g.algorithm(), f.hash)
 	if g.want() != "" && got != g.want() {
 		return &MismatchError{Ref: g.e.label(), Want: g.want(), Got: got}
 	}

@@ -1,12 +1,14 @@
 package content
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	iofs "io/fs"
 	"math"
+	"strconv"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -16,9 +18,12 @@ import (
 // size is -1 and expected empty where they aren't known. A blob that is in the store already is not read.
 //
 // ref is the key of its ingest. What an earlier call under that key left is gone on from if r is an io.Seeker or
-// an io.ReaderAt, else begun again. A body that is too long is a *SizeError, one too short too and also an
-// io.ErrUnexpectedEOF; a wrong digest is a *MismatchError. A body too long and one that is wrong are thrown away; what was
-// read before another error, as of a full disk (syscall.ENOSPC) or a reader that broke, is kept to go on from.
+// an io.ReaderAt, else begun again. Where no digest is expected r is read from its beginning all the same and held against what
+// is here, for nothing else would tell a mixture of two bodies; if it differs, it is begun again too.
+//
+// A body that is too long is a *SizeError, one too short too and also an io.ErrUnexpectedEOF; a wrong digest is a
+// *MismatchError. A body too long and one that is wrong are thrown away; what was read before another error, as of a full disk
+// (syscall.ENOSPC) or a reader that broke, is kept to go on from.
 // Between chunks it looks whether ctx has ended; a Read that waits it can't end.
 func (s *Store) WriteBlob(ctx context.Context, ref string, r io.Reader, size int64, expected digest.Digest) (ocispec.Descriptor, error) {
 	var none ocispec.Descriptor
@@ -26,8 +31,9 @@ func (s *Store) WriteBlob(ctx context.Context, ref string, r io.Reader, size int
 		info, err := s.Stat(expected)
 		switch {
 		case err == nil && size >= 0 && size != info.Size:
-			return none, &SizeError{Ref: ref, Want: size, Got: info.Size}
+			return none, &SizeError{Ref: strconv.Quote(ref), Want: size, Got: info.Size}
 		case err == nil:
+			_ = s.Abort(Expect{Ref: ref}) // what was begun is not needed; who writes it just now ends it
 			return ocispec.Descriptor{MediaType: mediaTypeAny, Digest: expected, Size: info.Size}, nil
 		case !errors.Is(err, iofs.ErrNotExist):
 			return none, err
@@ -48,7 +54,7 @@ func (s *Store) WriteBlob(ctx context.Context, ref string, r io.Reader, size int
 }
 
 func (s *Store) writeBlob(ctx context.Context, e Expect, c *copying) (desc ocispec.Descriptor, err error) {
-	g, body, off, err := c.open(s, e)
+	g, body, off, err := c.open(ctx, s, e)
 	if err != nil {
 		return desc, err
 	}
@@ -83,18 +89,59 @@ type copying struct {
 
 var errNoSeek = errors.New("the reader can't go to where it is to go on from")
 
-// open opens the ingest, and r at the offset up to which the ingest has all. If r can't go there the ingest begins anew.
-func (c *copying) open(s *Store, e Expect) (g *Ingest, body io.Reader, off int64, err error) {
+// open opens the ingest, and r at the offset up to which the ingest has all. If r can't go there, or is known to have had other
+// bytes up to there, the ingest begins anew.
+func (c *copying) open(ctx context.Context, s *Store, e Expect) (g *Ingest, body io.Reader, off int64, err error) {
 	for range 2 {
 		if g, err = s.Ingest(e); err != nil {
 			return nil, nil, 0, err
 		}
-		if body, off = c.seek(g); body != nil {
+		body, off = c.seek(g)
+		same := body != nil
+		if same && off > 0 && g.want() == "" {
+			if same, err = c.same(ctx, g, off); err != nil {
+				return nil, nil, 0, errors.Join(err, g.Close())
+			}
+			c.again = !same
+		}
+		if same {
 			return g, body, off, nil
 		}
 		err = errors.Join(g.wrap(errNoSeek), g.Discard(), g.Close())
 	}
 	return nil, nil, 0, err
+}
+
+// same says whether r has the n first bytes that g has. Where r is a Seeker it stands behind them then.
+func (c *copying) same(ctx context.Context, g *Ingest, n int64) (bool, error) {
+	var body io.Reader
+	if sk, ok := c.r.(io.Seeker); ok && c.base >= 0 {
+		if _, err := sk.Seek(c.base, io.SeekStart); err != nil {
+			return false, g.wrap(err)
+		}
+		body = c.r
+	} else if ra, ok := c.r.(io.ReaderAt); ok {
+		body = io.NewSectionReader(ra, 0, n)
+	}
+	ours, theirs := make([]byte, ChunkSize), make([]byte, ChunkSize)
+	for off := int64(0); off < n; off += ChunkSize {
+		if err := ctx.Err(); err != nil {
+			return false, g.wrap(err)
+		}
+		k := min(ChunkSize, n-off)
+		if _, err := io.ReadFull(body, theirs[:k]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return false, nil
+		} else if err != nil {
+			return false, g.wrap(err)
+		}
+		if _, err := g.ReadAt(ours[:k], off); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(ours[:k], theirs[:k]) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // seek returns what is to be read next and its offset in the blob. It is nil if r can't read from there.
@@ -150,7 +197,7 @@ func (c *copying) copy(ctx context.Context, g *Ingest, body io.Reader, off int64
 		case err != nil && !ended:
 			return g.wrap(err)
 		case ended && c.size >= 0:
-			return fmt.Errorf("%w (%w)", &SizeError{Ref: c.ref, Want: c.size, Got: off + int64(n)}, io.ErrUnexpectedEOF)
+			return fmt.Errorf("%w (%w)", &SizeError{Ref: strconv.Quote(c.ref), Want: c.size, Got: off + int64(n)}, io.ErrUnexpectedEOF)
 		case ended:
 			return g.put(p[:n], off, true)
 		}
@@ -167,7 +214,7 @@ func (c *copying) end(body io.Reader) error {
 	var one [1]byte
 	switch n, err := io.ReadFull(body, one[:]); {
 	case n > 0:
-		return &SizeError{Ref: c.ref, Want: c.size, Got: c.size + 1}
+		return &SizeError{Ref: strconv.Quote(c.ref), Want: c.size, Got: c.size + 1}
 	case !errors.Is(err, io.EOF):
 		return fmt.Errorf("ingest %q: %w", c.ref, err)
 	}

@@ -310,3 +310,79 @@ func TestFullDisk(t *testing.T) {
 	}
 	wantBlob(t, s, b)
 }
+
+// Where no digest is expected, what is gone on from is what was begun, or it is begun again.
+func TestWriteBlobGoesOnFromTheSame(t *testing.T) {
+	b := randomBytes(37, 4*mib+9)
+	other := bytes.Clone(b)
+	other[mib+5] ^= 1
+	for name, reader := range map[string]func([]byte) io.Reader{
+		"Seeker":   func(b []byte) io.Reader { return newSeeker(b) },
+		"ReaderAt": func(b []byte) io.Reader { return newReadAt(b) },
+	} {
+		for _, body := range [][]byte{b, other, b[:mib+3], other[:2*mib], nil} {
+			s := newStore(t)
+			if err := writeBlob(s, "key", broken(b, 3*mib), -1, ""); !errors.Is(err, errBroken) {
+				t.Fatal(err)
+			}
+			desc, err := s.WriteBlob(t.Context(), "key", reader(body), -1, "")
+			if err != nil || desc.Digest != digest.FromBytes(body) {
+				t.Errorf("%s of %d bytes: WriteBlob = %v, %v, want %s", name, len(body), desc, err, digest.FromBytes(body))
+			}
+			wantBlob(t, s, body)
+		}
+	}
+}
+
+// A key may be any bytes, and is told as it is.
+func TestWriteBlobOddKeys(t *testing.T) {
+	s := newStore(t)
+	b := randomBytes(38, 2*mib)
+	for _, key := range []string{"a\nb", "\xff\xfe/..", "é\u202e", "\uFFFD", " "} {
+		if err := writeBlob(s, key, broken(b, mib), 2*mib, ""); !errors.Is(err, errBroken) {
+			t.Fatal(err)
+		}
+		if all, err := s.Ingests(); err != nil || len(all) != 1 || all[0].Ref != key || all[0].Offset != mib {
+			t.Errorf("Ingests = %+v, %v, want one of %q", all, err, key)
+		}
+		if err := writeBlob(s, key, newSeeker(b), 2*mib, digest.FromBytes(b)); err != nil {
+			t.Errorf("%q: WriteBlob = %v", key, err)
+		}
+		wantBlob(t, s, b)
+		if err := s.Delete(digest.FromBytes(b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A blob that came another way ends what was begun under the key, and Open sweeps what a writer left who died when it was done.
+func TestWriteBlobLeavesNothing(t *testing.T) {
+	s := newStore(t)
+	b := randomBytes(39, 2*mib)
+	if err := writeBlob(s, "key", broken(b, mib), -1, ""); !errors.Is(err, errBroken) {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"other", "key"} {
+		if err := writeBlob(s, key, newPlain(b), -1, digest.FromBytes(b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantBlob(t, s, b)
+
+	if err := writeBlob(s, "key", broken(b, mib), -1, ""); !errors.Is(err, errBroken) {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(s.Dir(), "ingest", "key-*"))
+	if err != nil || len(left) != 1 {
+		t.Fatal(left, err)
+	}
+	open(t, s.Dir())
+	if _, err := os.Stat(left[0]); err != nil {
+		t.Errorf("Open swept what can be gone on from: %v", err)
+	}
+	if err := os.Remove(filepath.Join(left[0], "data")); err != nil {
+		t.Fatal(err)
+	}
+	open(t, s.Dir())
+	wantEmpty(t, filepath.Join(s.Dir(), "ingest"))
+}

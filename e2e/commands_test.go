@@ -3,6 +3,8 @@ package e2e_test
 import (
 	"bufio"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strconv"
@@ -16,10 +18,10 @@ import (
 )
 
 // patience is how long a story waits for what must come.
-const patience = 30 * time.Second
+const patience = time.Minute
 
-// mounted DIR waits until something is mounted at DIR. However the story ends,
-// nothing stays mounted there.
+// mounted DIR waits until what is mounted at DIR serves, as far as root may ask.
+// However the story ends, nothing stays mounted there.
 func mounted(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: mounted DIR")
@@ -27,6 +29,9 @@ func mounted(ts *testscript.TestScript, neg bool, args []string) {
 	dir := ts.MkAbs(args[0])
 	ts.Defer(func() { detach(ts, dir) })
 	ts.Check(awaitMounts(dir, true))
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrPermission) {
+		ts.Check(err)
+	}
 }
 
 // unmounted DIR waits until nothing is mounted at DIR.
@@ -112,6 +117,36 @@ func fails(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// smalldisk DIR SIZE puts a file system of its own, of that many bytes, at DIR:
+// for who is root.
+func smalldisk(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: smalldisk DIR SIZE")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o700))
+	ts.Check(unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700,size="+args[1]))
+	ts.Defer(func() { detach(ts, dir) })
+}
+
+// nameLayer puts a manifest into repo that names a layer which repo has not got.
+func nameLayer(r *testregistry.Registry, layer, repo string) {
+	config := r.AddBlob(repo, []byte("{}"))
+	r.AddManifest(repo, "1", "application/vnd.oci.image.manifest.v1+json", fmt.Appendf(nil,
+		`{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":2},`+
+			`"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":77}]}`, config, layer))
+}
+
+// addBlobs puts 20 blobs into repo and returns their digests, one a line.
+func addBlobs(r *testregistry.Registry, repo string, size int) []byte {
+	var list []byte
+	for i := range 20 {
+		dgst := r.AddSynthetic(repo, testregistry.Synthetic{Seed: uint64(500 + i), Size: int64(size)})
+		list = fmt.Appendln(list, dgst)
+	}
+	return list
+}
+
 type registryKey struct{}
 
 // breakRegistry is the command registry: it does to the story's own registry
@@ -121,6 +156,8 @@ type registryKey struct{}
 //	refuse REF STATUS         answer so whatever is asked of it
 //	stall REF OFFSET          send so much of it and no more, until healed
 //	heal                      do all that no longer
+//	names DIGEST REPO         serve REPO:1, a manifest whose one layer that is, and not the layer
+//	blobs REPO SIZE           serve 20 blobs of that size, whose digests are then in the file blobs
 //
 // or looks what it was asked:
 //
@@ -131,7 +168,7 @@ func breakRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	r, ok := ts.Value(registryKey{}).(*testregistry.Registry)
 	args = append(args, "", "", "")
 	if neg || !ok {
-		ts.Fatalf("usage: registry stop|start|flip|refuse|stall|heal|sent|asked|forget …")
+		ts.Fatalf("usage: registry stop|start|flip|refuse|stall|heal|names|blobs|sent|asked|forget …")
 	}
 	n, _ := strconv.ParseInt(args[2], 10, 64)
 	switch args[0] {
@@ -147,6 +184,12 @@ func breakRegistry(ts *testscript.TestScript, neg bool, args []string) {
 		r.SetFault(testregistry.Fault{Ref: args[1], Act: testregistry.StallBody, At: n})
 	case "heal":
 		r.ClearFaults()
+	case "names":
+		nameLayer(r, args[1], args[2])
+	case "blobs":
+		size, err := strconv.Atoi(args[2])
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs("blobs"), addBlobs(r, args[1], size), 0o600))
 	case "sent":
 		var got int64
 		for _, q := range r.Requests() {

@@ -25,11 +25,13 @@ import (
 //	               and of that one's configuration and last layer HELLO_CONFIG, HELLO_LAYER
 //	REDIS          the digest of redis:7, a manifest of docker's type with layers of many sizes
 //	BIG            the digest of a blob of 24 MiB, the one layer of big:1
+//	ORAS           the path of oras, which is built for the test
 //	LAYOUTS        the directory testdata/layouts of the repository
 func TestScript(t *testing.T) {
 	needFUSE(t)
 	bin := filepath.Dir(build(t))
 	images := testImages(t)
+	oras := tool(t, "oras.land/oras/cmd/oras")
 	real := startDistribution(t)
 	for _, im := range images {
 		im.put(t, real)
@@ -51,6 +53,7 @@ func TestScript(t *testing.T) {
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 			env.Setenv("REGISTRY", string(real))
 			env.Setenv("FLAKY", flaky.Host())
+			env.Setenv("ORAS", oras)
 			for _, im := range images {
 				for name, value := range im.names {
 					env.Setenv(name, value)
@@ -60,13 +63,33 @@ func TestScript(t *testing.T) {
 			env.Setenv("LAYOUTS", layouts)
 			return errors.Join(err, os.MkdirAll(home, 0o700))
 		},
+		Condition: func(name string) (bool, error) {
+			if tool, ok := strings.CutPrefix(name, "has:"); ok {
+				return hasTool(tool)
+			}
+			if name != "root" {
+				return false, errors.New("no such condition")
+			}
+			return os.Getuid() == 0, nil
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"mounted":   mounted,
 			"unmounted": unmounted,
 			"fails":     fails,
+			"smalldisk": smalldisk,
 			"registry":  breakRegistry,
 		},
 	})
+}
+
+// hasTool says whether a program of others is there, without which a story is
+// skipped. In CI it has to be.
+func hasTool(name string) (bool, error) {
+	_, err := exec.LookPath(name)
+	if err != nil && os.Getenv("CI") != "" {
+		return false, err
+	}
+	return err == nil, nil
 }
 
 // needFUSE skips what cannot mount, and fails in CI.

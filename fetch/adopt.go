@@ -82,7 +82,7 @@ func (p *pull) thrownAway() {
 		return
 	case !errors.Is(err, iofs.ErrNotExist):
 		p.bad = &kindError{fmt.Errorf("store: %w", err), syscall.EIO}
-	case !p.served && len(p.shown) == 0 && len(p.workers) == 0:
+	case !p.seenBytes() && len(p.workers) == 0:
 		p.again()
 	default:
 		p.bad = broken("thrown away by another process: the bytes did not match")

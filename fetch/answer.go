@@ -21,8 +21,8 @@ func checkBody(resp *http.Response, desc ocispec.Descriptor, part bool, off, n i
 		}
 		return nil, statusError(resp)
 	}
-	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		return nil, broken("%s: Content-Encoding %s where identity was asked for", from, strconv.Quote(oneLine(e)))
+	if err := checkEncoding(resp); err != nil {
+		return nil, err
 	}
 	switch resp.StatusCode {
 	case http.StatusPartialContent:
@@ -39,6 +39,14 @@ func checkBody(resp *http.Response, desc ocispec.Descriptor, part bool, off, n i
 	return nil, broken("%s: status %d for a GET", from, resp.StatusCode)
 }
 
+// checkEncoding refuses an answer whose bytes are not those of the object.
+func checkEncoding(resp *http.Response) error {
+	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		return broken("%s: Content-Encoding %s where identity was asked for", resp.Request.URL.Host, quoteLine(e))
+	}
+	return nil
+}
+
 // A sizeError is an answer that gives an object another size than was known.
 type sizeError struct {
 	from      string
@@ -46,7 +54,7 @@ type sizeError struct {
 }
 
 func (e *sizeError) Error() string {
-	return fmt.Sprintf("%s: %d bytes of an object of %d", e.from, e.got, e.want)
+	return fmt.Sprintf("%s: it has %d bytes there, and not %d", e.from, e.got, e.want)
 }
 
 // Is makes it syscall.EIO.
@@ -72,7 +80,7 @@ func checkPart(resp *http.Response, desc ocispec.Descriptor, off, n int64) (*Bod
 // where it is "*" (RFC 9110, 14.4).
 func contentRange(resp *http.Response) (first, last, total int64, err error) {
 	h := resp.Header.Get("Content-Range")
-	bad := broken("%s: Content-Range %s", resp.Request.URL.Host, strconv.Quote(oneLine(h)))
+	bad := broken("%s: Content-Range %s", resp.Request.URL.Host, quoteLine(h))
 	unit, rest, ok := strings.Cut(h, " ")
 	span, size, ok2 := strings.Cut(rest, "/")
 	a, b, ok3 := strings.Cut(span, "-")

@@ -2,232 +2,194 @@ package fetch
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
+	iofs "io/fs"
 	"net/http"
-	"os"
-	"path"
-	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"distfs/locator"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
-	"oras.land/oras-go/v2/registry/remote/credentials"
 )
 
-// helperTimeout is how long a credential helper may take.
-const helperTimeout = 15 * time.Second
-
-// A keyring has the credentials for one registry, as the docker client keeps
+// A keyring has the credentials for one registry, as docker and podman keep
 // them, and a client for each key that it found them under: two namespaces of
 // a host may have different ones.
+//
+// The files are read again as soon as one of them has changed, so that a later
+// login counts from the next request on. A client is asked to forget its token,
+// and a helper is run again, when the registry refused the token.
 type keyring struct {
-	addr   string // the registry's host, as in its URLs
-	config string // the docker client's config.json
-	http   *http.Client
-	agent  string
+	addr    string // the registry's host, as in its URLs
+	paths   []authPath
+	http    *http.Client
+	agent   string
+	timeout time.Duration           // how long a helper may take
+	asking  shared[auth.Credential] // the helpers that run
 
 	mu      sync.Mutex
-	stamp   fileStamp               // of the configuration that clients were made from
-	keys    map[string]bool         // in auths and credHelpers; guarded by mu
-	helper  string                  // for all hosts; guarded by mu
-	clients map[string]*auth.Client // by key; guarded by mu
-}
-
-// A fileStamp tells one state of a file from a later one.
-type fileStamp struct {
-	mtime time.Time
-	size  int64
+	stamps  []fileStamp             // of the files that were read
+	files   []*authFile             // guarded by mu, as are the others
+	clients map[string]*auth.Client // by where their credentials are
 }
 
 func newKeyring(addr string, client *http.Client, opts *Options) *keyring {
-	return &keyring{addr: addr, config: dockerConfig(opts), http: client, agent: opts.UserAgent}
-}
-
-// dockerConfig finds config.json as the docker client does; "" is none.
-func dockerConfig(opts *Options) string {
-	if opts.DockerConfig != "" {
-		return opts.DockerConfig
-	}
-	if dir := os.Getenv("DOCKER_CONFIG"); dir != "" {
-		return filepath.Join(dir, "config.json")
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return ""
-	}
-	return filepath.Join(home, ".docker", "config.json")
+	return &keyring{addr: addr, paths: authPaths(opts), http: client, agent: opts.UserAgent, timeout: min(opts.Timeout, helperTimeout)}
 }
 
 // client returns the client for loc's namespace.
 func (k *keyring) client(loc locator.Locator) (*auth.Client, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.clients == nil {
-		if err := k.load(); err != nil {
-			return nil, err
-		}
+	if err := k.load(); err != nil {
+		return nil, err
 	}
-	key := k.match(loc)
-	if c := k.clients[key]; c != nil {
+	places := k.places(loc)
+	name := placesName(places)
+	if c := k.clients[name]; c != nil {
 		return c, nil
 	}
 	c := &auth.Client{
 		Client:   k.http,
 		Header:   http.Header{"User-Agent": {k.agent}},
-		Cache:    newTokens(),
+		Cache:    &tokens{},
 		ClientID: "distfs",
 		Credential: func(ctx context.Context, _ string) (auth.Credential, error) {
-			return k.credential(ctx, loc, key)
+			return k.credential(ctx, places)
 		},
 	}
-	k.clients[key] = c
+	k.clients[name] = c
 	return c, nil
 }
 
-// holds says whether c was let in before: a refusal then may mean no more than
-// that its token is too old.
-func (k *keyring) holds(c *auth.Client) bool {
-	_, err := c.Cache.GetScheme(context.Background(), k.addr)
-	return err == nil
-}
-
-// renew is called when c was refused: its tokens go, and the configuration is
-// read again, for somebody may have logged in since. It returns nil where
-// another try would send the same again: c held no token before, and the
-// configuration is as it was.
-func (k *keyring) renew(c *auth.Client, held bool, loc locator.Locator) *auth.Client {
+// renew returns a client for loc that has no token which was fetched before c
+// was refused.
+func (k *keyring) renew(c *auth.Client, loc locator.Locator) (*auth.Client, error) {
 	k.mu.Lock()
-	changed := stampOf(k.config) != k.stamp
-	if changed {
-		k.clients = nil
-	}
-	for key, other := range k.clients {
-		if other == c && held {
-			delete(k.clients, key)
+	for name, other := range k.clients {
+		if other == c {
+			delete(k.clients, name)
 		}
 	}
 	k.mu.Unlock()
-	if !changed && !held {
-		return nil
-	}
-	next, err := k.client(loc)
-	if err != nil {
-		return nil
-	}
-	return next
+	return k.client(loc)
 }
 
-// load reads which keys the configuration has. A file that is not there is an
-// empty one.
+// load reads the files, where one of them has changed. The lock is held.
 func (k *keyring) load() error {
-	k.stamp = stampOf(k.config)
-	k.clients = make(map[string]*auth.Client)
-	k.keys = make(map[string]bool)
-	k.helper = ""
-	b, err := os.ReadFile(k.config)
-	if errors.Is(err, os.ErrNotExist) || k.config == "" {
+	stamps := make([]fileStamp, len(k.paths))
+	for i, p := range k.paths {
+		stamps[i] = stampOf(p.name)
+	}
+	if k.clients != nil && slices.Equal(stamps, k.stamps) {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("credentials: %w", err)
+	files := make([]*authFile, len(k.paths))
+	for i, p := range k.paths {
+		var err error
+		if files[i], err = readAuthFile(p); err != nil {
+			return err
+		}
 	}
-	var file struct {
-		Auths       map[string]json.RawMessage `json:"auths"`
-		CredHelpers map[string]string          `json:"credHelpers"`
-		CredsStore  string                     `json:"credsStore"`
-	}
-	if err := json.Unmarshal(b, &file); err != nil {
-		return fmt.Errorf("credentials: %s is no JSON object of the docker client's: %w", k.config, err)
-	}
-	for key := range file.Auths {
-		k.keys[key] = true
-	}
-	for key := range file.CredHelpers {
-		k.keys[key] = true
-	}
-	k.helper = file.CredsStore
+	k.stamps, k.files, k.clients = stamps, files, make(map[string]*auth.Client)
 	return nil
 }
 
-// match returns the longest key that covers loc, or "". A key of another
-// namespace of the host is none.
-func (k *keyring) match(loc locator.Locator) string {
-	for name := loc.String(); name != "."; name = path.Dir(name) {
-		if key := k.find(name, "", "/"); key != "" {
-			return key
-		}
-	}
-	names := []string{loc.Host}
-	if address := credentials.ServerAddressFromRegistry(loc.Host); address != loc.Host { // docker.io's
-		if k.keys[address] {
-			return address
-		}
-		names = append(names, "index.docker.io", k.addr)
-	}
-	for _, name := range names {
-		if key := k.find(name, "", "/", "/v1", "/v1/", "/v2", "/v2/"); key != "" {
-			return key
-		}
-	}
-	return ""
+// A place is where the credentials for a repository may be: an entry of a file,
+// or a helper.
+type place struct {
+	file   string
+	key    string // "" where only the helper for all hosts may know
+	entry  authEntry
+	helper string
+	server string // what the helper is asked for
 }
 
-// find returns the key that is name, as a URL or not, with one of the endings.
-func (k *keyring) find(name string, endings ...string) string {
-	for _, scheme := range []string{"", "https://", "http://"} {
-		for _, ending := range endings {
-			if key := scheme + name + ending; k.keys[key] {
-				return key
+// places are where the credentials for loc may be: of each file, in their
+// order, the longest matching key. A key that leads to a helper, or a file with
+// one for all hosts, is passed over when the helper has nothing. The lock is
+// held.
+func (k *keyring) places(loc locator.Locator) []place {
+	var list []place
+	for _, f := range k.files {
+		key := f.match(loc, k.addr)
+		p := place{file: f.name, key: key, entry: f.auths[key], helper: f.helpers[key], server: key}
+		if p.helper == "" && p.entry == (authEntry{}) {
+			p.helper = f.store
+		}
+		if p.server == "" {
+			p.server = loc.Host
+			if loc.Host == dockerHost {
+				p.server = dockerServer
 			}
 		}
-	}
-	return ""
-}
-
-// credential asks the configuration, and through it a helper, for key; without
-// a key, the helper for all hosts, where there is one.
-func (k *keyring) credential(ctx context.Context, loc locator.Locator, key string) (auth.Credential, error) {
-	ctx, cancel := context.WithTimeout(ctx, helperTimeout)
-	defer cancel()
-	store, err := k.store(key)
-	if store == nil || err != nil {
-		return auth.EmptyCredential, err
-	}
-	if key == "" {
-		key = credentials.ServerAddressFromRegistry(loc.Host)
-	}
-	cred, err := store.Get(ctx, key)
-	if err != nil {
-		return auth.EmptyCredential, fmt.Errorf("credentials for %s: %w", key, err)
-	}
-	return cred, nil
-}
-
-func (k *keyring) store(key string) (credentials.Store, error) {
-	k.mu.Lock()
-	helper := k.helper
-	k.mu.Unlock()
-	switch {
-	case key != "":
-		store, err := credentials.NewStore(k.config, credentials.StoreOptions{})
-		if err != nil {
-			return nil, fmt.Errorf("credentials: %w", err)
+		if p.helper != "" || p.entry != (authEntry{}) {
+			list = append(list, p)
 		}
-		return store, nil
-	case helper != "":
-		return credentials.NewNativeStore(helper), nil
 	}
-	return nil, nil //nolint:nilnil // anonymous is no error
+	return list
 }
 
-func stampOf(file string) fileStamp {
-	info, err := os.Stat(file)
-	if err != nil {
-		return fileStamp{}
+// hinted is err, which says with whose credentials loc's registry was asked if
+// it was about that.
+func (k *keyring) hinted(err error, loc locator.Locator) error {
+	status, ok := errors.AsType[*StatusError](err)
+	if !ok || !status.Is(iofs.ErrPermission) {
+		return err
 	}
-	return fileStamp{info.ModTime(), info.Size()}
+	status.Hint = k.hint(loc)
+	return err
+}
+
+func (k *keyring) hint(loc locator.Locator) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if list := k.places(loc); len(list) > 0 {
+		return "with the credentials in " + list[0].file
+	}
+	login := "docker login"
+	if k.addr != "registry-1."+dockerHost {
+		login += " " + k.addr
+	}
+	return "asked without credentials; " + login + " stores some"
+}
+
+// placesName tells apart those who may have different credentials. It bears
+// none of them.
+func placesName(list []place) string {
+	var b strings.Builder
+	for _, p := range list {
+		b.WriteString(p.file + "\x00" + p.key + "\x00")
+	}
+	return b.String()
+}
+
+// credential returns the first credentials that one of the places has; none is
+// auth.EmptyCredential. All who ask a helper the same at the same time share its
+// answer.
+func (k *keyring) credential(ctx context.Context, places []place) (auth.Credential, error) {
+	for _, p := range places {
+		cred, err := k.ask(ctx, p)
+		if err != nil || cred != auth.EmptyCredential {
+			return cred, err
+		}
+	}
+	return auth.EmptyCredential, nil
+}
+
+func (k *keyring) ask(ctx context.Context, p place) (cred auth.Credential, err error) {
+	if p.helper == "" {
+		cred, err = p.entry.credential(p.key)
+	} else {
+		cred, err = k.asking.do(ctx, p.helper+"\x00"+p.server, func() (auth.Credential, error) {
+			return askHelper(ctx, p.helper, p.server, k.timeout)
+		})
+	}
+	if err == nil && (cred.Username == "") != (cred.Password == "") {
+		return auth.EmptyCredential, noCredentials("%s has a user or a password, and not both, for %s", p.file, p.server)
+	}
+	return cred, err
 }

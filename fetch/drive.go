@@ -8,9 +8,10 @@ import (
 )
 
 const (
-	maxPerObject = 4               // connections that make progress
-	stallAfter   = 2 * time.Second // one without progress does not count from then on
-	grace        = 2 * time.Second // how long what nobody reads any more goes on
+	maxPerObject = 4                      // connections that make progress
+	stallAfter   = 2 * time.Second        // one without progress does not count from then on
+	stallSoon    = 500 * time.Millisecond // nor from then on, where many have none
+	grace        = 2 * time.Second        // how long what nobody reads any more goes on
 	tick         = 100 * time.Millisecond
 	foreignTick  = 15 * time.Millisecond // while another process has what is wanted here
 	idleTick     = time.Second           // and nobody waits for it
@@ -60,7 +61,7 @@ func (p *pull) pace() time.Duration {
 
 // busy says whether anything is under way or wanted. The lock is held.
 func (p *pull) busy() bool {
-	if len(p.workers) > 0 || p.hashing || p.syncing {
+	if len(p.workers) > 0 || p.working() {
 		return true
 	}
 	if p.bad != nil || p.file != nil {
@@ -99,27 +100,29 @@ func (p *pull) end() {
 // what other processes did.
 func (p *pull) watch() {
 	now := time.Now()
+	patience := p.f.limits.patience(p.loc.Host)
 	abandoned := p.users == 0 && now.Sub(p.left) > grace && !p.fill
 	for w := range p.workers {
 		quiet := now.Sub(w.last())
 		switch {
 		case abandoned:
 			w.cancel(context.Canceled)
+		case w.paused:
 		case quiet > p.f.opts.Timeout || w.drips(p.f.opts.Timeout):
 			w.cancel(errStalled(p.f.opts.Timeout))
-		case quiet > stallAfter && !w.stalled:
+		case quiet > patience && !w.stalled:
 			w.stalled = true
-			p.f.limits.stall(p.key.origin)
-		case quiet <= stallAfter && w.stalled:
+			p.f.limits.stall(p.loc.Host)
+		case quiet <= patience && w.stalled:
 			w.stalled = false
-			p.f.limits.resume(p.key.origin)
+			p.f.limits.resume(p.loc.Host)
 		}
-		p.f.limits.measure(p.key.origin, w)
+		p.f.limits.measure(p.loc.Host, w)
 	}
 	if abandoned {
 		p.cursors = nil
 	}
-	if p.users == 0 && p.fill && len(p.workers) == 0 && now.Sub(p.progress) > p.f.opts.Timeout {
+	if p.in != nil && p.users == 0 && p.fill && len(p.workers) == 0 && !p.refused && now.Sub(p.progress) > p.f.opts.Timeout {
 		p.halted = true // another process has claimed the rest, and does not move
 	}
 	p.look()
@@ -150,19 +153,19 @@ func (p *pull) look() {
 // schedule gives connections to what is wanted: first what a read waits for,
 // then what sequences will come to, then the rest of the whole.
 func (p *pull) schedule() {
-	p.foreign = false
+	p.foreign, p.refused = false, false
 	if p.in == nil || p.file != nil || p.bad != nil || p.verified || p.remote == nil || p.f.ctx.Err() != nil {
 		return
 	}
 	for p.live() < maxPerObject {
-		if p.rangeless && len(p.workers) > 0 || p.serveDirect() && p.unkept != nil {
+		if p.rangeless && len(p.workers) > 0 || p.servesUnkept() && full(p.unkept) {
 			return
 		}
 		s, urgent := p.next()
 		if s.n == 0 {
 			return
 		}
-		if !p.f.limits.acquire(p.key.origin, urgent, p.wake) || !p.start(s) {
+		if p.refused = !p.f.limits.acquire(p.loc.Host, urgent, p.wake); p.refused || !p.start(s) {
 			p.in.Release(s.first, s.n)
 			return
 		}
@@ -197,14 +200,14 @@ func (p *pull) live() int {
 // more says whether one connection more would help: one that is fast has the
 // line to itself.
 func (p *pull) more() bool {
-	return p.live() == 0 || p.f.limits.slow(p.key.origin)
+	return p.live() == 0 || p.f.limits.divides(p.loc.Host)
 }
 
 // segment is how many chunks to ask for at once: what takes about a second, so
 // that who needs one of them does not wait for long, and no connection is cut
 // with bytes under way.
 func (p *pull) segment() int64 {
-	rate := p.f.limits.rate(p.key.origin)
+	rate := p.f.limits.rate(p.loc.Host)
 	if rate == 0 {
 		return firstSegment
 	}
@@ -212,8 +215,15 @@ func (p *pull) segment() int64 {
 }
 
 func (p *pull) nextDemand() span {
+	foreign := p.foreign
+	defer func() { p.foreign = p.foreign || foreign }()
 	for _, d := range p.demands {
-		if s := p.claim(d.span, min(p.reach(d.span), d.end()+p.segment())); s.n > 0 {
+		p.foreign = false
+		most := d.n + p.segment()
+		s := p.claim(d.span, min(p.reach(d.span), d.first+most), most)
+		d.foreign = p.foreign
+		foreign = foreign || p.foreign
+		if s.n > 0 {
 			return s
 		}
 	}
@@ -232,7 +242,7 @@ func (p *pull) nextAhead() span {
 		if n == 0 || n < c.ahead/2 && at-c.next > c.ahead/2 && at+n < p.chunks() {
 			continue
 		}
-		if s := p.claim(span{at, n}, at+min(n, p.segment())); s.n > 0 {
+		if s := p.claim(span{at, n}, at+n, p.segment()); s.n > 0 {
 			return s
 		}
 	}
@@ -243,12 +253,12 @@ func (p *pull) nextFill() span {
 	if !p.wantsAll() {
 		return span{}
 	}
-	at, n := p.free(0, p.chunks())
+	_, n := p.free(0, p.chunks())
 	most := p.segment()
-	if p.f.limits.slow(p.key.origin) {
-		most = min(most, max(minSegment, n/maxPerObject)) // so that all end together
+	if p.f.limits.divides(p.loc.Host) {
+		most = min(most, max(minSegment, n/int64(p.live()+1))) // so that all end together
 	}
-	return p.claim(span{0, p.chunks()}, at+most)
+	return p.claim(p.everything(), p.chunks(), most)
 }
 
 // free returns the first run of absent chunks in [at, end) that no worker is
@@ -291,14 +301,14 @@ func (s span) without(o span, skip int64) (span, int64) {
 }
 
 // claim claims the first run in s that is to be had, up to the chunk end, which
-// may lie beyond s.
-func (p *pull) claim(s span, end int64) span {
+// may lie beyond s, and at most so many chunks.
+func (p *pull) claim(s span, end, most int64) span {
 	for at := s.first; at < s.end(); {
 		first, n := p.free(at, max(s.end(), end))
 		if n == 0 || first >= s.end() {
 			return span{}
 		}
-		got, err := p.in.Claim(first, max(1, min(n, end-first)))
+		got, err := p.in.Claim(first, max(1, min(n, end-first, most)))
 		if err != nil {
 			p.f.opts.Log.Warn("claim", "digest", p.desc.Digest, "err", err)
 			return span{}

@@ -7,12 +7,12 @@ import (
 	iofs "io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"syscall"
 	"time"
 
-	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
@@ -22,10 +22,23 @@ type StatusError struct {
 	Method, URL string // the URL without its query, which may be signed
 	Code        int
 	RetryAfter  time.Duration // as asked for by the server; 0 where it did not
+	Hint        string        // the registry's code for it, whose credentials it was refused with; "" where neither is known
 }
 
 func (e *StatusError) Error() string {
-	return fmt.Sprintf("%s %s: %d %s", e.Method, e.URL, e.Code, http.StatusText(e.Code))
+	s := e.answer()
+	if e.RetryAfter > 0 {
+		s += ", to be asked again in " + e.RetryAfter.Round(time.Second).String()
+	}
+	return s
+}
+
+func (e *StatusError) answer() string {
+	s := fmt.Sprintf("%s %s: %d %s", e.Method, e.URL, e.Code, http.StatusText(e.Code))
+	if e.Hint != "" {
+		s += " (" + e.Hint + ")"
+	}
+	return s
 }
 
 // Is makes a 404 or 410 iofs.ErrNotExist, a 401 or 403 iofs.ErrPermission, a
@@ -45,6 +58,19 @@ func (e *StatusError) Is(target error) bool {
 // Temporary says whether the same request may succeed a little later.
 func (e *StatusError) Temporary() bool {
 	return e.Code == http.StatusTooManyRequests || e.Code == http.StatusRequestTimeout || e.Code >= 500 && e.Code != http.StatusNotImplemented
+}
+
+// statusError is resp as an error. The body is left alone: it is the
+// registry's own words.
+func statusError(resp *http.Response) error {
+	return &StatusError{Method: resp.Request.Method, URL: bareURL(resp.Request.URL), Code: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
+}
+
+// bareURL is u without its query, which may be signed.
+func bareURL(u *url.URL) string {
+	bare := *u
+	bare.RawQuery, bare.User = "", nil
+	return bare.String()
 }
 
 // A brokenError is an answer that contradicts the protocol or itself.
@@ -77,18 +103,19 @@ func errStalled(after time.Duration) error {
 // kind gives a transport's error the kind that readers see.
 func kind(ctx context.Context, err error) error {
 	var status *StatusError
+	var gate *gateError
 	var token *errcode.ErrorResponse
 	var dns *net.DNSError
 	var timeout net.Error
 	switch {
+	case errors.As(err, &gate):
+		return gate
 	case err == nil || errors.As(err, &status):
 		return err
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.Is(err, auth.ErrBasicCredentialNotFound):
-		return &kindError{err, iofs.ErrPermission}
 	case errors.As(err, &token):
-		return tokenError(err, token.StatusCode)
+		return tokenError(token)
 	case errors.As(err, &dns), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENETUNREACH),
 		errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETDOWN), errors.Is(err, errRefusedAddr):
 		return &kindError{err, syscall.EHOSTUNREACH}
@@ -99,15 +126,17 @@ func kind(ctx context.Context, err error) error {
 }
 
 // tokenError gives a token server's answer the kind of the same answer from
-// the registry.
-func tokenError(err error, code int) error {
-	s := &StatusError{Code: code}
-	for _, k := range []error{iofs.ErrPermission, iofs.ErrNotExist, syscall.EBUSY} {
-		if s.Is(k) {
-			return &kindError{err, k}
-		}
+// the registry; it knows of no object that could be absent. Its own words are
+// left out: they may be those that it was sent.
+func tokenError(e *errcode.ErrorResponse) error {
+	s := &StatusError{Method: e.Method, URL: "token server", Code: e.StatusCode}
+	if e.URL != nil {
+		s.URL += " " + e.URL.Scheme + "://" + e.URL.Host
 	}
-	return &kindError{err, syscall.EIO}
+	if s.Is(iofs.ErrNotExist) {
+		return broken("%v", s)
+	}
+	return s
 }
 
 // temporary says whether to try again: connections that fail or are cut, and
@@ -115,6 +144,9 @@ func tokenError(err error, code int) error {
 func temporary(err error) bool {
 	if status, ok := errors.AsType[*StatusError](err); ok {
 		return status.Temporary()
+	}
+	if _, ok := errors.AsType[*slowError](err); ok {
+		return true
 	}
 	_, isBroken := errors.AsType[*brokenError](err)
 	_, isSize := errors.AsType[*sizeError](err)

@@ -20,18 +20,23 @@
 // alone; [Object.Verify] waits until the whole digest matched. Holding bytes
 // back until then is for those who hand bytes to programs.
 //
+// A [Pusher] goes the other way: it brings blobs and manifests into a repository
+// of a registry, by upload sessions that go on after a cut, also of the process.
+//
 // All HTTP of the project is in this package. Errors carry kinds: io/fs's
 // ErrNotExist and ErrPermission, os.ErrDeadlineExceeded, and the syscall.Errno
-// EHOSTUNREACH, EBUSY, ENETUNREACH, ENOSPC and EIO.
+// EHOSTUNREACH, EBUSY, ENETUNREACH, ENOSPC, EROFS and EIO.
 package fetch
 
 import (
 	"context"
 	"crypto/x509"
 	"log/slog"
+	"maps"
 	"net"
-	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"distfs/content"
@@ -52,12 +57,21 @@ type Options struct {
 	Offline   bool          // send nothing: what the store does not hold is absent
 	Timeout   time.Duration // without progress, a request ends; 0 means DefaultTimeout
 	FillBelow int64         // opening fetches the whole of what is smaller; 0 means DefaultFillBelow, negative never
+	MaxSize   int64         // bytes on disk that the store may have; 0 is no limit
+	TakeWord  bool          // open what nothing is held of by the caller's word alone: for who reads one object and ends
+	Bulk      bool          // nobody reads while all is fetched: no connection is kept for that, and no log says how it is served
 	UserAgent string        // what requests say they come from; "" means "distfs"
 	Log       *slog.Logger  // nil discards
 
-	// DockerConfig is the docker client's config.json, for credentials.
-	// "" means $DOCKER_CONFIG/config.json, else ~/.docker/config.json.
+	// DockerConfig is the file that credentials are looked for in, as docker's
+	// config.json has them. "" means $REGISTRY_AUTH_FILE, docker's config.json
+	// and podman's auth.json, the first of them that has a key for a repository.
 	DockerConfig string
+
+	// CertsDirs are folders as containerd's certs.d, HOST/hosts.toml in each.
+	// The first that has something for a host is taken, unless hosts has. They
+	// are read when a host is first asked.
+	CertsDirs []string
 
 	// RootCAs vouch for registries. nil means the system's.
 	RootCAs *x509.CertPool
@@ -75,16 +89,23 @@ type Fetcher struct {
 	opts    Options
 	remotes *remotes
 	limits  *limits
-	direct  chan struct{} // a place for each fetch of what is not kept
+	loose   *loose  // what cannot be kept
+	passes  *places // for passes over what cannot be kept
+	quota   *content.Quota
+	asks    asks
+	uploads uploads
 
 	ctx  context.Context //nolint:containedctx // the lifetime of shared work, which outlives the calls that begin it
 	stop context.CancelFunc
 	wg   sync.WaitGroup // the pulls' goroutines
 
+	saidFull atomic.Int64 // when the log said that the disk is full, in nanoseconds
+
 	spawn  sync.RWMutex      // held while a goroutine begins, so that Close waits for it
 	mu     sync.Mutex        // taken before a pull's, never after
 	closed bool              // guarded by spawn
 	pulls  map[pullKey]*pull // open, or being filled; guarded by mu
+	gone   map[*pull]bool    // open, and not to be opened again; guarded by mu
 }
 
 // A pullKey names an object's bytes on their way in. Until its digest matched
@@ -97,7 +118,7 @@ type pullKey struct {
 // New returns a Fetcher that fills store from the remotes that hosts names.
 // Neither may change while it is in use; the store stays open after Close.
 func New(store *content.Store, hosts locator.Hosts, opts *Options) *Fetcher {
-	f := &Fetcher{store: store, hosts: hosts, pulls: make(map[pullKey]*pull)}
+	f := &Fetcher{store: store, hosts: hosts, pulls: make(map[pullKey]*pull), gone: make(map[*pull]bool)}
 	if opts != nil {
 		f.opts = *opts
 	}
@@ -115,8 +136,10 @@ func New(store *content.Store, hosts locator.Hosts, opts *Options) *Fetcher {
 	}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	f.remotes = newRemotes(hosts, &f.opts)
-	f.limits = newLimits()
-	f.direct = make(chan struct{}, maxDirect)
+	f.limits = newLimits(f.opts.Bulk)
+	f.loose = newLoose()
+	f.passes = newPlaces(maxPasses)
+	f.quota = content.NewQuota(store, f.opts.MaxSize)
 	return f
 }
 
@@ -129,8 +152,8 @@ func (f *Fetcher) Close() error {
 	f.stop()
 	f.wg.Wait()
 	f.mu.Lock()
-	pulls := f.pulls
-	f.pulls = make(map[pullKey]*pull)
+	pulls := slices.AppendSeq(slices.Collect(maps.Values(f.pulls)), maps.Keys(f.gone))
+	f.pulls, f.gone = make(map[pullKey]*pull), make(map[*pull]bool)
 	f.mu.Unlock()
 	for _, p := range pulls {
 		p.release()
@@ -152,10 +175,20 @@ func (f *Fetcher) begin(work func()) bool {
 }
 
 // repo is how the store names a repository.
-func repo(loc locator.Locator) string { return filepath.ToSlash(loc.String()) }
+func repo(loc locator.Locator) string { return loc.String() }
 
-// origin is whose bytes an unverified ingest holds: the locator's host.
-func origin(loc locator.Locator) string { return loc.Host }
+// origin is whose bytes an unverified ingest of desc holds: the locator's host. Of
+// a layer that may come from urls it is the repository, for they are its manifests':
+// who may push to one repository of a host is no word for another.
+func (f *Fetcher) origin(loc locator.Locator, desc ocispec.Descriptor) string {
+	if isForeign(desc) {
+		return loc.String()
+	}
+	if was, ok := f.answered(loc, desc.Digest); ok && isForeignType(was.MediaType) {
+		return loc.String()
+	}
+	return loc.Host
+}
 
 // answered says what the store has on record of an object that loc's
 // repository answered for.
@@ -171,7 +204,7 @@ func (f *Fetcher) record(loc locator.Locator, desc ocispec.Descriptor) {
 	if was, ok := f.answered(loc, desc.Digest); ok && was.Size == desc.Size && (was.MediaType == desc.MediaType || desc.MediaType == octets) {
 		return
 	}
-	if err := f.store.SetObject(repo(loc), desc); err != nil {
+	if err := f.store.SetObject(repo(loc), desc); err != nil && !f.sayFull(err) {
 		f.opts.Log.Warn("record not kept", "locator", loc.String(), "digest", desc.Digest, "err", err)
 	}
 }

@@ -1,9 +1,11 @@
 package fetch
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	iofs "io/fs"
+	"os"
 	"syscall"
 	"time"
 
@@ -12,6 +14,9 @@ import (
 
 // hashStep is how much is hashed between two looks at what else there is.
 const hashStep = 8 << 20
+
+// hashPace is what any machine hashes, in bytes a second.
+const hashPace = 128 << 20
 
 // hashMore starts the hashing where the front has moved on. One process on the
 // store hashes an ingest; the others see what came of it. The lock is held.
@@ -33,12 +38,16 @@ func (p *pull) hashMore() {
 	case err != nil:
 		p.f.opts.Log.Warn("hash", "digest", p.desc.Digest, "err", err)
 		return
-	case !own:
+	case !own && !p.ownerStands():
 		p.foreign = true // look again soon what its owner made of it
 		return
 	}
+	in := p.in
 	p.hashing = p.f.begin(func() {
 		err := p.hash()
+		if err != nil && !p.isVerified() {
+			p.discard(in)
+		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.hashing = false
@@ -48,6 +57,19 @@ func (p *pull) hashMore() {
 		p.announce()
 		p.kick()
 	})
+}
+
+// ownerStands says whether the process that hashes the object has had more than
+// the time for it since all was here. The lock is held.
+func (p *pull) ownerStands() bool {
+	patience := min(stallAfter+time.Duration(p.desc.Size/hashPace)*time.Second, p.f.opts.Timeout/2)
+	return p.whole() && time.Since(p.progress) > patience
+}
+
+func (p *pull) isVerified() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.verified
 }
 
 // hash hashes along the contiguous front; at the object's end it compares, lets
@@ -64,6 +86,9 @@ func (p *pull) hash() error {
 			p.hashed, p.progress = off, time.Now()
 		}
 		p.mu.Unlock()
+		if !stuck {
+			p.tell("hashed", span{0, (off + content.ChunkSize - 1) / content.ChunkSize})
+		}
 		if p.f.ctx.Err() != nil || stuck {
 			return nil
 		}
@@ -74,10 +99,12 @@ func (p *pull) hash() error {
 	if err := p.in.Verify(); err != nil {
 		return err
 	}
+	p.tell("verified", p.everything())
 	wrong := p.vouch(p.in.File())
 	if _, err := p.in.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
+	p.tell("committed", p.everything())
 	if wrong != nil {
 		return wrong
 	}
@@ -86,30 +113,25 @@ func (p *pull) hash() error {
 	return p.openBlob()
 }
 
-// hashFailed tells a wrong digest from a disk that fails. The lock is held.
+// hashFailed tells a wrong digest from a disk that fails. The bytes have been
+// thrown away. The lock is held.
 func (p *pull) hashFailed(err error) {
 	if p.verified {
 		p.uncommitted = err
 		p.f.opts.Log.Warn("verified, but not kept", "err", p.named(err))
 		return
 	}
-	if _, ok := errors.AsType[*shownError](err); ok {
-		p.bad = err
-		p.f.opts.Log.Error("wrong bytes", "origin", p.key.origin, "err", p.named(err))
-		p.disown()
-		return
-	}
-	if _, ok := errors.AsType[*content.MismatchError](err); !ok {
+	_, lied := errors.AsType[*shownError](err)
+	_, wrong := errors.AsType[*content.MismatchError](err)
+	if !lied && !wrong {
 		p.bad = &kindError{err, syscall.EIO}
 		p.f.opts.Log.Error("thrown away", "err", p.named(err))
-		p.discard()
 		p.disown()
 		return
 	}
-	again := p.in.Resumed() && !p.served && len(p.shown) == 0
-	p.discard()
-	if again {
-		p.f.opts.Log.Warn("what an earlier run left did not match its digest: fetched once more", "err", p.named(err))
+	others := p.distrust()
+	if wrong && (p.in.Resumed() || others) && !p.seenBytes() {
+		p.f.opts.Log.Warn("wrong bytes, which nobody has seen: fetched once more", "origin", p.key.origin, "err", p.named(err))
 		p.again()
 		return
 	}
@@ -118,21 +140,42 @@ func (p *pull) hashFailed(err error) {
 	p.disown()
 }
 
-// discard throws the bytes away, for every process that has them open.
-func (p *pull) discard() {
-	if err := p.in.Discard(); err != nil {
+// discard throws the bytes away, for every process that has them open. It may
+// wait for one that stands still: the lock is not held.
+func (p *pull) discard(in *content.Ingest) {
+	if err := in.Discard(); err != nil && !errors.Is(err, os.ErrClosed) {
 		p.f.opts.Log.Warn("discard", "digest", p.desc.Digest, "err", err)
 	}
 }
 
-// again begins from zero. No reader has seen a byte of what was there. The lock
-// is held.
+// throwAway has the bytes thrown away by somebody who holds no lock. The lock is
+// held.
+func (p *pull) throwAway() {
+	in := p.in
+	if in == nil {
+		return
+	}
+	began := p.f.begin(func() {
+		p.discard(in)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.discarding--
+		p.kick() // which was left open for it
+	})
+	if began {
+		p.discarding++
+	}
+}
+
+// again begins from zero. No reader has seen a byte of what was there, and it
+// was thrown away. The lock is held.
 func (p *pull) again() {
+	for w := range p.workers { // one may still read past what is here
+		w.cancel(context.Canceled)
+	}
 	p.in.Close()
 	p.in, p.hashed, p.seen, p.verified = nil, 0, 0, false
-	if err := p.open(); err != nil {
-		p.bad = err
-	}
+	p.open()
 }
 
 // disown ends what is under way and lets the next Open begin anew. The lock is held; the Fetcher's is
@@ -144,14 +187,12 @@ func (p *pull) disown() {
 	p.f.begin(func() {
 		p.f.mu.Lock()
 		defer p.f.mu.Unlock()
-		if p.f.pulls[p.key] == p {
-			delete(p.f.pulls, p.key)
-		}
+		p.f.part(p)
 	})
 }
 
-// syncMore makes what arrived survive a power cut, every 64 MiB or 5 s and when
-// nothing more comes. The lock is held.
+// syncMore makes what arrived survive a power cut: when it is due, and when nothing
+// more comes. The lock is held.
 func (p *pull) syncMore() {
 	if p.syncing || p.in == nil || p.file != nil || p.verified || p.bad != nil || !p.unsynced {
 		return
@@ -163,14 +204,16 @@ func (p *pull) syncMore() {
 	in := p.in
 	p.syncing = p.f.begin(func() {
 		err := in.Checkpoint()
+		if err != nil {
+			p.discard(in)
+		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.syncing = false
-		if err != nil && p.bad == nil && p.file == nil {
+		if err != nil && p.in == in && p.bad == nil && p.file == nil { // in may have been closed, and begun anew
 			// What an fsync could not write may be gone (and so may what it wrote before).
 			p.bad = &kindError{err, syscall.EIO}
 			p.f.opts.Log.Error("thrown away", "err", p.named(err))
-			p.discard()
 			p.disown()
 		}
 		p.announce()

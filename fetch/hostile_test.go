@@ -22,8 +22,9 @@ import (
 // chunk is served without being kept. Were its bytes wrong, the reader does not
 // end right when the right ones come later.
 func TestUnkeptBytesAreVouchedFor(t *testing.T) {
+	t.Parallel()
 	for _, lies := range []bool{true, false} {
-		b := setup(t, nil, &fetch.Options{FillBelow: -1, Timeout: time.Second})
+		b := setup(t, nil, &fetch.Options{FillBelow: -1, Timeout: 3 * time.Second})
 		desc, _ := b.blob(6 * mib)
 		other, err := b.store.Ingest(content.Expect{Ref: "stands still", Digest: desc.Digest, Origin: b.loc.Host, Total: desc.Size})
 		if err != nil {
@@ -52,7 +53,7 @@ func TestUnkeptBytesAreVouchedFor(t *testing.T) {
 // TestCutStreamIsReadAgain: a remote without ranges is cut in a chunk that was
 // not asked for.
 func TestCutStreamIsReadAgain(t *testing.T) {
-	b := setup(t, &testregistry.Options{NoRanges: true}, &fetch.Options{FillBelow: -1, Timeout: 3 * time.Second})
+	b := setup(t, &testregistry.Options{NoRanges: true}, &fetch.Options{FillBelow: -1})
 	desc, want := b.blob(9 * mib)
 	b.reg.SetFault(testregistry.Fault{Method: http.MethodGet, Kind: testregistry.Blob, Act: testregistry.Cut, At: 5*mib + mib/2, Times: 1})
 	o := b.object(desc)
@@ -63,8 +64,10 @@ func TestCutStreamIsReadAgain(t *testing.T) {
 	check(t, o, want, 0, desc.Size)
 }
 
-// TestSlowIsNoStall: as long as bytes come, a reader waits.
+// TestSlowIsNoStall: as long as bytes come, a reader waits; here for longer than
+// the timeout.
 func TestSlowIsNoStall(t *testing.T) {
+	t.Parallel()
 	b := setup(t, nil, nil)
 	b.shut()
 	link, err := slowlink.Listen(b.reg.Host(), slowlink.Options{Bandwidth: 300_000})
@@ -72,7 +75,7 @@ func TestSlowIsNoStall(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer link.Close()
-	b.open(&fetch.Options{FillBelow: -1, Timeout: time.Second})
+	b.open(&fetch.Options{FillBelow: -1, Timeout: 3 * time.Second})
 	desc, want := b.blob(mib)
 	b.loc.Host = link.Addr()
 	check(t, b.object(desc), want, 0, mib)

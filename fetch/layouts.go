@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	iofs "io/fs"
@@ -26,10 +27,19 @@ const (
 	maxEntries = 100_000
 )
 
+// open opens the directory. If that is absent, it is not that objects are.
+func (d layouts) open() (*os.Root, error) {
+	root, err := os.OpenRoot(string(d))
+	if errors.Is(err, iofs.ErrNotExist) {
+		return nil, broken("layouts: %v", err)
+	}
+	return root, err
+}
+
 // Resolve finds a tag by its org.opencontainers.image.ref.name, bare or as the
 // full reference.
 func (d layouts) Resolve(_ context.Context, ref locator.Reference, _ []string) (ocispec.Descriptor, error) {
-	root, err := os.OpenRoot(string(d))
+	root, err := d.open()
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -136,7 +146,7 @@ func findEntry(dec *json.Decoder, want func(*entry) bool) (*entry, error) {
 
 // Get opens a blob's file at off.
 func (d layouts) Get(_ context.Context, loc locator.Locator, desc ocispec.Descriptor, off, n int64) (*Body, error) {
-	root, err := os.OpenRoot(string(d))
+	root, err := d.open()
 	if err != nil {
 		return nil, err
 	}

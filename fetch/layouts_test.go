@@ -6,6 +6,7 @@ import (
 	iofs "io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"distfs/content"
@@ -91,5 +92,15 @@ func TestLayouts(t *testing.T) {
 	none := locator.Reference{Locator: locator.Locator{Host: "local", Path: "no/such"}, Tag: "v1"}
 	if _, err := f.Resolve(ctx(t), none); !errors.Is(err, iofs.ErrNotExist) {
 		t.Errorf("Resolve in a layout that is not there = %v, want ErrNotExist", err)
+	}
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	none.Tag = "v2"
+	if _, err := f.Resolve(ctx(t), none); !errors.Is(err, syscall.EIO) {
+		t.Errorf("Resolve without the directory of all layouts = %v, want EIO", err)
+	}
+	if list, err := f.Referrers(ctx(t), none.Locator, digest.FromString("x")); !errors.Is(err, syscall.EIO) {
+		t.Errorf("Referrers without the directory of all layouts = %v, %v, want EIO", list, err)
 	}
 }

@@ -1,19 +1,23 @@
 package fetch
 
 import (
+	"context"
 	"sync"
 	"time"
 )
 
 const (
 	maxPerHost = 8         // connections that make progress, one of them for reads that wait
-	maxOpen    = 32        // connections in all
+	maxOpen    = 64        // connections in all
 	slowRate   = 128 << 20 // bytes a second of a connection that has the line to itself
 	measureFor = 200 * time.Millisecond
+	farAway    = 10 * time.Millisecond // an answer that takes longer comes over a long line
 )
 
 // limits keep the connections to each host few.
 type limits struct {
+	most int // connections for what nobody waits for
+
 	mu    sync.Mutex
 	hosts map[string]*hostLimit
 }
@@ -22,10 +26,19 @@ type hostLimit struct {
 	active  int                    // connections that make progress
 	stalled int                    // and those that do not
 	rate    float64                // bytes a second of a connection, lately; 0 where it is not known
+	answer  time.Duration          // the quickest answer yet; 0 where there was none
+	moved   time.Time              // when bytes were last seen to have come
+	late    bool                   // one took long when there had been none yet
 	waiting map[chan struct{}]bool // the drivers that were refused
 }
 
-func newLimits() *limits { return &limits{hosts: make(map[string]*hostLimit)} }
+func newLimits(bulk bool) *limits {
+	l := &limits{most: maxPerHost - 1, hosts: make(map[string]*hostLimit)}
+	if bulk {
+		l.most = maxPerHost
+	}
+	return l
+}
 
 // host returns the limit of a host. The lock is held.
 func (l *limits) host(name string) *hostLimit {
@@ -42,9 +55,9 @@ func (l *limits) acquire(host string, urgent bool, wake chan struct{}) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.host(host)
-	most := maxPerHost
-	if !urgent {
-		most--
+	most := l.most
+	if urgent {
+		most = maxPerHost
 	}
 	if h.active >= most || h.active+h.stalled >= maxOpen {
 		h.waiting[wake] = true
@@ -67,6 +80,18 @@ func (l *limits) release(host string, stalled bool) {
 	h.wakeAll()
 }
 
+// patience is how long a connection without progress counts: not for long where
+// so many of the host have none that others would wait for one wave of them after
+// the other.
+func (l *limits) patience(host string) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.host(host).stalled >= maxPerHost {
+		return stallSoon
+	}
+	return stallAfter
+}
+
 // stall says that a connection stopped making progress: it makes room.
 func (l *limits) stall(host string) {
 	l.mu.Lock()
@@ -86,6 +111,28 @@ func (l *limits) resume(host string) {
 	h.stalled--
 }
 
+// regain takes a connection again that was released for a pause, as soon as one is free; when ctx
+// ends, one that is to be released at once.
+func (l *limits) regain(ctx context.Context, host string) {
+	wake := make(chan struct{}, 1)
+	for {
+		l.mu.Lock()
+		h := l.host(host)
+		if h.active < maxPerHost && h.active+h.stalled < maxOpen || ctx.Err() != nil {
+			delete(h.waiting, wake)
+			h.active++
+			l.mu.Unlock()
+			return
+		}
+		h.waiting[wake] = true
+		l.mu.Unlock()
+		select {
+		case <-wake:
+		case <-ctx.Done():
+		}
+	}
+}
+
 // wakeAll has those look again who were refused. The lock is held.
 func (h *hostLimit) wakeAll() {
 	for wake := range h.waiting {
@@ -97,15 +144,42 @@ func (h *hostLimit) wakeAll() {
 	}
 }
 
-// measure takes note of a worker's pace, once it has run for a while.
+// measure takes note of a worker's pace, once it has read an answer for a while.
+// The wait for the answer is none of the pace: else short ranges of a host that is
+// far would look slow, and the next be short for that.
 func (l *limits) measure(host string, w *worker) {
-	elapsed := time.Since(w.began)
-	if elapsed < measureFor || w.stalled {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.host(host).rate = float64(w.bytes.Load())/elapsed.Seconds() + 1
+	h, got := l.host(host), w.bytes.Load()
+	if got > w.seen {
+		w.seen, h.moved = got, time.Now()
+	}
+	if w.stalled || w.paused {
+		return
+	}
+	if w.began.IsZero() {
+		h.late = h.late || time.Since(w.last()) > measureFor
+		return
+	}
+	if elapsed := time.Since(w.began); elapsed >= measureFor {
+		h.rate = float64(got-w.before)/elapsed.Seconds() + 1
+	}
+}
+
+// answered takes note of how long the host took to answer a request.
+func (l *limits) answered(host string, d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if h := l.host(host); h.answer == 0 || d < h.answer {
+		h.answer = d
+	}
+}
+
+// moved is when bytes of the host last came, for whomever.
+func (l *limits) moved(host string) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.host(host).moved
 }
 
 func (l *limits) rate(host string) float64 {
@@ -114,7 +188,14 @@ func (l *limits) rate(host string) float64 {
 	return l.host(host).rate
 }
 
-func (l *limits) slow(host string) bool {
-	r := l.rate(host)
-	return r > 0 && r < slowRate
+// divides says whether several connections to the host get more than one does:
+// where one is slow, or, as long as that is not known, where the line is long.
+func (l *limits) divides(host string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.host(host)
+	if h.rate == 0 {
+		return h.answer > farAway || h.answer == 0 && h.late
+	}
+	return h.rate < slowRate
 }

@@ -28,13 +28,15 @@ type Object struct {
 // wait for bytes; it starts the fetch of the whole where that is smaller than
 // Options.FillBelow.
 //
-// An object that another repository of the store fetched is opened only after
-// loc's own repository answered for it.
+// An object is opened only after loc's own repository answered for it (but see
+// Options.TakeWord): what a
+// manifest says of it gives nobody bytes that another repository sent, now or
+// while it is open.
 func (f *Fetcher) Open(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor) (*Object, error) {
 	_, recorded := f.answered(loc, desc.Digest)
-	ask := !recorded && !f.opts.Offline && f.holds(loc, desc.Digest)
+	ask := !recorded && !f.opts.Offline && (!f.opts.TakeWord || f.holds(loc, desc.Digest))
 	if unknownSize(desc) || ask {
-		known, err := f.Stat(ctx, loc, ocispec.Descriptor{Digest: desc.Digest, MediaType: desc.MediaType})
+		known, err := f.vouched(ctx, loc, desc)
 		if err != nil {
 			return nil, err
 		}
@@ -46,10 +48,14 @@ func (f *Fetcher) Open(ctx context.Context, loc locator.Locator, desc ocispec.De
 	if f.opts.Offline && (!recorded || !f.holds(loc, desc.Digest)) {
 		return nil, fmt.Errorf("%s in %s: offline: %w", desc.Digest, loc, iofs.ErrNotExist)
 	}
+	if recorded && isForeign(desc) {
+		f.record(loc, desc) // as what it may come from urls for
+	}
 	p, err := f.pull(loc, desc, recorded || ask)
 	if err != nil {
 		return nil, fmt.Errorf("%s in %s: %w", desc.Digest, loc, err)
 	}
+	p.opened(ctx)
 	if f.opts.FillBelow > desc.Size || f.opts.FillBelow == math.MaxInt64 {
 		p.fillAll()
 	}
@@ -61,18 +67,19 @@ func unknownSize(desc ocispec.Descriptor) bool {
 	return desc.Size < 0 || desc.Size == 0 && desc.Digest != desc.Digest.Algorithm().FromBytes(nil)
 }
 
-// holds says whether bytes of dgst are here that loc's host sent, or that are
+// holds says whether bytes of dgst are here that are for loc's readers, or that are
 // whole; online also whether they are on their way.
 func (f *Fetcher) holds(loc locator.Locator, dgst digest.Digest) bool {
 	if _, err := f.store.Stat(dgst); err == nil {
 		return true
 	}
-	if s, err := f.store.IngestStatus(dgst, origin(loc)); err == nil && (s.Local > 0 || !f.opts.Offline) {
+	from := f.origin(loc, ocispec.Descriptor{Digest: dgst})
+	if s, err := f.store.IngestStatus(dgst, from); err == nil && (s.Local > 0 || !f.opts.Offline) {
 		return true
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.pulls[pullKey{origin(loc), dgst}] != nil
+	return f.pulls[pullKey{from, dgst}] != nil
 }
 
 // Local tells how many bytes of dgst are here for loc's readers.
@@ -80,7 +87,7 @@ func (f *Fetcher) Local(loc locator.Locator, dgst digest.Digest) (int64, content
 	if info, err := f.store.Stat(dgst); err == nil {
 		return info.Size, info
 	}
-	s, err := f.store.IngestStatus(dgst, origin(loc))
+	s, err := f.store.IngestStatus(dgst, f.origin(loc, ocispec.Descriptor{Digest: dgst}))
 	if err != nil {
 		return 0, content.Info{}
 	}
@@ -101,6 +108,7 @@ func (o *Object) Wait(ctx context.Context, off, n int64) error {
 	if off < 0 || n <= 0 {
 		return nil
 	}
+	defer o.p.reading(ctx, chunksOf(off, n))()
 	return o.p.named(o.p.wait(ctx, off, n))
 }
 
@@ -121,7 +129,7 @@ func (o *Object) ReadAt(ctx context.Context, b []byte, off int64) (int, error) {
 	if err := o.Wait(ctx, off, n); err != nil {
 		return 0, err
 	}
-	got, err := o.p.readAt(b[:n], off)
+	got, err := o.p.readAt(ctx, b[:n], off)
 	if err != nil {
 		return got, o.p.named(err)
 	}
@@ -143,7 +151,7 @@ func (o *Object) Data(off, n int64) *os.File {
 		return nil
 	case o.p.file != nil:
 		return o.p.file
-	case o.p.has(chunksOf(off, n)):
+	case o.p.serves(chunksOf(off, n)):
 		o.p.served = o.p.served || !o.p.verified
 		return o.p.in.File()
 	}
@@ -153,9 +161,13 @@ func (o *Object) Data(off, n int64) *os.File {
 // Verify fetches what is missing and waits until the whole digest matched.
 // The error is syscall.EIO if it did not: then Bad says so for ever, and what
 // arrived is thrown away.
-func (o *Object) Verify(ctx context.Context) error { return o.p.named(o.p.verify(ctx)) }
+func (o *Object) Verify(ctx context.Context) error {
+	defer o.p.reading(ctx, o.p.everything())()
+	return o.p.named(o.p.verify(ctx))
+}
 
-// Commit waits, as Verify does, and until the object lies in the store.
+// Commit waits, as Verify does, and until the object lies in the store. The
+// error is ErrNotKept where it does not come there.
 func (o *Object) Commit(ctx context.Context) error { return o.p.named(o.p.commit(ctx)) }
 
 // Bad returns why no byte of this Object may be served any more, or nil. A new

@@ -26,29 +26,37 @@ type pull struct {
 	desc   ocispec.Descriptor
 	remote Remote // nil offline
 	wake   chan struct{}
+	began  time.Time
+	meter  meter
+	story  story
 
 	mu       sync.Mutex
-	changed  chan struct{} // closed and replaced at every change that a reader may wait for
-	users    int           // Objects that are open
-	left     time.Time     // when the last of them closed
-	driving  bool          // the driver runs
-	released bool          // gone from the Fetcher
-	known    bool          // the repository answered for the object
-	sure     bool          // and told its size, or did so before
-	vouched  bool          // bytes came with that size
+	changed  chan struct{}      // closed and replaced at every change that a reader may wait for
+	users    int                // Objects that are open
+	left     time.Time          // when the last of them closed
+	driving  bool               // the driver runs
+	released bool               // gone from the Fetcher
+	known    bool               // the repository answered for the object
+	sure     bool               // and told its size, or did so before
+	vouched  bool               // bytes came with that size
+	byURLs   ocispec.Descriptor // desc, as a manifest names it that says where else it lies
 
-	in       *content.Ingest // where the bytes go; nil before they are needed
-	file     *os.File        // the blob, once it is whole
-	verified bool            // the digest matched
-	bad      error           // it did not
-	hashing  bool            // a goroutine hashes
-	syncing  bool            // a goroutine syncs
-	served   bool            // bytes were handed out before the digest matched
-	hashed   int64           // up to where this process hashed
-	unsynced bool            // bytes arrived since the last sync
+	in         *content.Ingest // where the bytes go; nil before they are needed
+	opening    bool            // a goroutine opens it
+	openErr    error           // why that failed
+	unopened   time.Time       // until when it is not tried again
+	file       *os.File        // the blob, once it is whole
+	unhold     func()          // lets both be evicted
+	verified   bool            // the digest matched
+	bad        error           // it did not
+	hashing    bool            // a goroutine hashes
+	syncing    bool            // a goroutine syncs
+	discarding int             // goroutines that throw the bytes away
+	served     bool            // bytes were handed out before the digest matched
+	hashed     int64           // up to where this process hashed
+	unsynced   bool            // bytes arrived since the last sync
 
 	uncommitted error // why the verified object is not in the store
-	unkept      error // why bytes are served without being kept
 
 	fill      bool // the whole is wanted, whoever reads
 	halted    bool // a failure stopped the fill, until somebody asks again
@@ -59,16 +67,25 @@ type pull struct {
 	rangeless bool    // the remote answers a range with everything
 	streaming *worker // and who reads it
 	foreign   bool    // another process fetches what is wanted here
+	refused   bool    // the host has as many connections as it may
 
 	progress time.Time // when bytes last arrived, from whomever
 	seen     int64     // chunks that were here then
 	failures []failure
-	direct   time.Time // until when bytes are served without being kept
-	stash    []stashed // of these, what a read is about to take
-	shown    []shown   // and what has been served
+
+	senders map[string]bool // of the remote's sources, whose bytes are here
+
+	unkept      error         // why bytes are served without being kept
+	unkeptUntil time.Time     // for how long they are
+	shown       map[int64]sum // the chunks that were served so
+	pass        pass          // has a lock of its own
+	passing     bool          // a goroutine passes over the whole
+	passErr     error         // why that failed
+	unpassed    time.Time     // until when it is not tried again
+	sums        []sum         // of every chunk, once a pass matched the digest
 }
 
-// A failure is remembered for a second: the kernel asks for a failed read-ahead
+// A failure is remembered for a moment: the kernel asks for a failed read-ahead
 // again, page by page.
 type failure struct {
 	span
@@ -76,7 +93,10 @@ type failure struct {
 	until time.Time
 }
 
-const failureMemory = time.Second
+const (
+	failureMemory = 250 * time.Millisecond
+	restFor       = time.Second // after a failure of the store, or of all of an object, which costs more to try
+)
 
 // A span is a run of chunks.
 type span struct{ first, n int64 }
@@ -110,56 +130,79 @@ func (p *pull) has(s span) bool { return p.file != nil || p.in != nil && p.in.Ha
 
 func (p *pull) whole() bool { return p.has(p.everything()) }
 
-func (p *pull) wantsAll() bool { return p.fill && !p.halted || p.verifiers > 0 }
+// working says whether a goroutine beside the driver and the workers runs.
+func (p *pull) working() bool {
+	return p.hashing || p.syncing || p.opening || p.passing || p.discarding > 0
+}
 
-func (p *pull) serveDirect() bool { return time.Now().Before(p.direct) }
+func (p *pull) wantsAll() bool { return p.fill && !p.halted || p.verifiers > 0 }
 
 // pull returns the shared pull of desc, open once more.
 // sure says that its size is not a manifest's word alone.
 func (f *Fetcher) pull(loc locator.Locator, desc ocispec.Descriptor, sure bool) (*pull, error) {
+	unhold, err := f.store.Hold(desc.Digest) // before the look whether it is there
+	if err != nil {
+		return nil, err
+	}
+	defer func() { unhold() }()
+	// What reads files comes before the lock, which every Open takes.
+	var remote Remote
+	if !f.opts.Offline {
+		if remote, err = f.remotes.of(loc.Host); err != nil {
+			return nil, err
+		}
+	}
+	_, known := f.answered(loc, desc.Digest)
+	key := pullKey{f.origin(loc, desc), desc.Digest}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.ctx.Err() != nil {
 		return nil, context.Canceled
 	}
-	key := pullKey{origin(loc), desc.Digest}
 	if p := f.pulls[key]; p != nil {
-		ok, err := p.join(desc.Size, sure)
+		ok, err := p.join(desc, sure)
 		if ok || err != nil {
 			return p, err
 		}
-		delete(f.pulls, key) // its readers find out themselves
+		f.part(p) // its readers find out themselves
 	}
 	p := &pull{
-		f: f, key: key, loc: loc, desc: desc, users: 1, sure: sure,
+		f: f, key: key, loc: loc, desc: desc, remote: remote, users: 1, sure: sure, known: known, began: time.Now(),
 		wake: make(chan struct{}, 1), changed: make(chan struct{}), workers: make(map[*worker]bool),
-	}
-	_, p.known = f.answered(loc, desc.Digest)
-	if !f.opts.Offline {
-		var err error
-		if p.remote, err = f.remotes.of(loc.Host); err != nil {
-			return nil, err
-		}
 	}
 	if err := p.openBlob(); err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		return nil, err
 	}
 	if p.file != nil {
-		if info, err := p.file.Stat(); err != nil || info.Size() != desc.Size {
+		info, err := p.file.Stat()
+		if err == nil && info.Size() != desc.Size {
+			err = broken("%d bytes, and not %d as the store has it", desc.Size, info.Size())
+		}
+		if err != nil {
 			p.file.Close()
-			return nil, broken("%d bytes, and not %d as the store has it", desc.Size, info.Size())
+			return nil, err
 		}
 	}
+	p.learn(desc)
+	p.unhold, unhold = unhold, func() {}
 	f.pulls[key] = p
 	return p, nil
 }
 
+// part has nobody find p any more. The Fetcher's lock is held.
+func (f *Fetcher) part(p *pull) {
+	if f.pulls[p.key] == p {
+		delete(f.pulls, p.key)
+		f.gone[p] = true
+	}
+}
+
 // join opens the pull once more. Of two sizes that are told of a digest one is
 // wrong: who can be surer of his goes on, and false gives way.
-func (p *pull) join(size int64, sure bool) (bool, error) {
+func (p *pull) join(desc ocispec.Descriptor, sure bool) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.desc.Size != size {
+	if size := desc.Size; p.desc.Size != size {
 		if sure && !p.vouched && p.file == nil {
 			return false, nil
 		}
@@ -168,7 +211,26 @@ func (p *pull) join(size int64, sure bool) (bool, error) {
 	p.users++
 	p.halted = false
 	p.sure = p.sure || sure
+	p.learn(desc)
 	return true, nil
+}
+
+// learn takes note of where else desc lies. The lock is held.
+func (p *pull) learn(desc ocispec.Descriptor) {
+	if isForeign(desc) && !isForeign(p.byURLs) {
+		p.byURLs = desc
+	}
+}
+
+// get asks the remote for n bytes from off on.
+func (p *pull) get(ctx context.Context, off, n int64) (*Body, error) {
+	p.mu.Lock()
+	desc := p.desc
+	if isForeign(p.byURLs) {
+		desc = p.byURLs
+	}
+	p.mu.Unlock()
+	return p.remote.Get(ctx, p.loc, desc, off, n)
 }
 
 func (p *pull) leave() {
@@ -191,16 +253,14 @@ func (p *pull) leave() {
 // forget drops the pull where nobody has it open and nothing runs. The
 // Fetcher's lock and the pull's are held.
 func (p *pull) forget() {
-	if p.users > 0 || p.driving || p.hashing || p.syncing || p.released {
+	if p.users > 0 || p.driving || p.working() || p.released {
 		return
 	}
-	if p.f.pulls[p.key] == p {
-		delete(p.f.pulls, p.key)
-	}
+	p.f.part(p)
 	// Closing syncs what is not synced: not under these locks.
-	p.released = true
-	if !p.f.begin(p.closeFiles) {
-		p.released = false // Close does it
+	p.released = p.f.begin(p.closeFiles)
+	if p.released { // else Close does it
+		delete(p.f.gone, p)
 	}
 }
 
@@ -216,12 +276,14 @@ func (p *pull) release() {
 }
 
 func (p *pull) closeFiles() {
+	p.f.loose.drop(p)
 	if p.in != nil {
 		p.in.Close()
 	}
 	if p.file != nil {
 		p.file.Close()
 	}
+	p.unhold()
 }
 
 // openBlob looks for the whole object in the store.
@@ -231,32 +293,6 @@ func (p *pull) openBlob() error {
 		return err
 	}
 	p.file, p.verified = file, true
-	return nil
-}
-
-// open opens the ingest where that was not done. The lock is held.
-func (p *pull) open() error {
-	if p.in != nil || p.file != nil {
-		return nil
-	}
-	want := content.Expect{Ref: p.loc.String() + "@" + p.desc.Digest.String(), Digest: p.desc.Digest, Origin: p.key.origin, Total: p.desc.Size}
-	in, err := p.f.store.Ingest(want)
-	var conflict *content.ConflictError
-	if errors.As(err, &conflict) && p.sure && p.remote != nil {
-		// A digest has one size: what was begun with another one is worth nothing.
-		p.f.opts.Log.Warn("begun anew", "origin", p.key.origin, "err", err)
-		if err = p.f.store.Abort(want); err == nil {
-			in, err = p.f.store.Ingest(want)
-		}
-	}
-	if errors.Is(err, iofs.ErrExist) {
-		return p.openBlob()
-	}
-	if err != nil {
-		return err
-	}
-	p.in = in
-	p.progress = time.Now()
 	return nil
 }
 
@@ -286,17 +322,11 @@ func (p *pull) kick() {
 func (p *pull) fillAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.bad != nil {
-		return
-	}
-	if err := p.open(); err != nil {
-		p.f.opts.Log.Warn("fetch not begun", "digest", p.desc.Digest, "err", err)
-		return // the first read says so too
-	}
-	if p.file != nil || p.remote == nil && !p.whole() {
+	if p.bad != nil || p.file != nil || p.in != nil && p.remote == nil && !p.whole() {
 		return
 	}
 	p.fill, p.halted = true, false
+	p.open()
 	p.kick()
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 )
 
@@ -18,9 +19,15 @@ const (
 	maxTarget  = 8 << 10
 )
 
-// follow goes where a registry sends req. Whoever that is gets no credentials,
-// no cookies and nothing of the first request but its Range and Accept.
-func (r *registry) follow(req *http.Request, resp *http.Response) (*http.Response, error) {
+// A stranger is a client for those whom others name, and not the user: they get
+// no credentials, no cookies and nothing of a request but its Range and Accept.
+type stranger struct {
+	client *http.Client
+	agent  string
+}
+
+// follow goes where a registry sends req.
+func (s *stranger) follow(req *http.Request, resp *http.Response) (*http.Response, error) {
 	for hops := 0; isRedirect(resp.StatusCode); hops++ {
 		resp.Body.Close()
 		to, err := resp.Location()
@@ -33,7 +40,7 @@ func (r *registry) follow(req *http.Request, resp *http.Response) (*http.Respons
 		if err := checkHop(resp.Request.URL, to); err != nil {
 			return nil, err
 		}
-		if resp, err = r.hop(req, to); err != nil {
+		if resp, err = s.hop(req, to); err != nil {
 			return nil, err
 		}
 	}
@@ -52,9 +59,9 @@ func isRedirect(code int) bool {
 func checkHop(from, to *url.URL) error {
 	switch {
 	case to.Scheme != "https" && to.Scheme != "http":
-		return broken("%s: redirect to a %q URL", from.Host, oneLine(to.Scheme))
+		return broken("%s: leads to a %q URL", from.Host, oneLine(to.Scheme))
 	case from.Scheme == "https" && to.Scheme == "http":
-		return broken("%s: redirect from HTTPS to HTTP at %s", from.Host, oneLine(to.Host))
+		return broken("%s: leads from HTTPS to HTTP at %s", from.Host, oneLine(to.Host))
 	case localName(to.Host) && !localName(from.Host): // a proxy would go there for us
 		return fmt.Errorf("%w: %s", errRefusedAddr, oneLine(to.Host))
 	}
@@ -62,10 +69,10 @@ func checkHop(from, to *url.URL) error {
 }
 
 // hop sends req to another URL, bare.
-func (r *registry) hop(req *http.Request, to *url.URL) (*http.Response, error) {
+func (s *stranger) hop(req *http.Request, to *url.URL) (*http.Response, error) {
 	next, err := http.NewRequestWithContext(req.Context(), req.Method, to.String(), nil)
 	if err != nil {
-		return nil, broken("%s: redirect to %q", req.URL.Host, oneLine(to.Host))
+		return nil, broken("%s: leads to %q", req.URL.Host, oneLine(to.Host))
 	}
 	next.URL.User = nil
 	for _, name := range []string{"Range", "Accept", "Accept-Encoding"} {
@@ -73,25 +80,37 @@ func (r *registry) hop(req *http.Request, to *url.URL) (*http.Response, error) {
 			next.Header.Set(name, v)
 		}
 	}
-	next.Header.Set("User-Agent", r.keys.agent)
-	resp, err := r.bare.Do(next)
+	next.Header.Set("User-Agent", s.agent)
+	resp, err := s.client.Do(next)
 	if err != nil {
 		return nil, kind(req.Context(), trimURL(err))
 	}
 	return resp, nil
 }
 
-// trimURL takes the query out of the URL that net/http puts in its errors: it
-// may be signed.
+// trimURL is err without the query of the URL that net/http puts in its errors:
+// it may be signed. err may be others' too, and is left as it is.
 func trimURL(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		if p, perr := url.Parse(u.URL); perr == nil {
-			p.RawQuery, p.User = "", nil
-			u.URL = p.String()
-		}
+	u, ok := errors.AsType[*url.Error](err)
+	if !ok {
+		return err
 	}
-	return err
+	p, perr := url.Parse(u.URL)
+	if perr != nil || p.RawQuery == "" && p.User == nil {
+		return err
+	}
+	p.RawQuery, p.User = "", nil
+	return &trimmedError{err, strings.ReplaceAll(err.Error(), u.URL, p.String())}
 }
+
+// A trimmedError is err in other words.
+type trimmedError struct {
+	err   error
+	words string
+}
+
+func (e *trimmedError) Error() string { return e.words }
+func (e *trimmedError) Unwrap() error { return e.err }
 
 // targets remembers where a registry sent the readers of an object, so that
 // the next range costs one request and not two.

@@ -1,24 +1,23 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	iofs "io/fs"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
-	"time"
 
 	"distfs/locator"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 // octets is what a registry calls a blob whose kind it does not know.
@@ -42,21 +41,22 @@ func isManifest(mediaType string) bool {
 
 // A registry is a remote that speaks the distribution spec.
 type registry struct {
-	to      locator.Remote
+	to      endpoint
 	keys    *keyring
 	named   *http.Client // the registry itself
-	bare    *http.Client // whom it redirects to: without credentials
+	bare    stranger     // for whom it redirects to
 	targets targets
+	etags   validators
 
 	mu     sync.Mutex
 	scheme string // "https" or "http", "" while it is not known; guarded by mu
 }
 
-func newRegistry(to locator.Remote, net *transport, opts *Options) *registry {
+func newRegistry(to endpoint, net *transport, opts *Options) *registry {
 	r := &registry{to: to}
 	// A registry's redirects are followed by follow, a token server's by net/http.
-	r.named = &http.Client{Transport: net.named, CheckRedirect: func(_ *http.Request, via []*http.Request) error {
-		if via[0].URL.Host == to.Addr && strings.HasPrefix(via[0].URL.Path, "/v2/") {
+	r.named = &http.Client{Transport: gated{net.watch.over(net.asks, to.Addr), net.gates}, CheckRedirect: func(_ *http.Request, via []*http.Request) error {
+		if via[0].URL.Host == to.Addr && strings.HasPrefix(via[0].URL.EscapedPath(), to.root()+"/") || isSession(via[0]) {
 			return http.ErrUseLastResponse
 		}
 		if len(via) > maxRedirects {
@@ -64,15 +64,27 @@ func newRegistry(to locator.Remote, net *transport, opts *Options) *registry {
 		}
 		return nil
 	}}
-	r.bare = &http.Client{Transport: net.bare, CheckRedirect: useLast}
+	r.bare = newStranger(to.Addr, net, opts)
 	if localName(to.Addr) {
-		r.bare.Transport = net.named
+		r.bare.client.Transport = r.named.Transport
 	}
 	if to.PlainHTTP {
 		r.scheme = "http"
 	}
 	r.keys = newKeyring(to.Addr, r.named, opts)
 	return r
+}
+
+// newStranger makes the client for those whom host names.
+func newStranger(host string, net *transport, opts *Options) stranger {
+	return stranger{&http.Client{Transport: gated{net.watch.over(net.bare, host), net.gates}, CheckRedirect: useLast}, opts.UserAgent}
+}
+
+// home is the registry's address, as far as its scheme is known.
+func (r *registry) home() *url.URL {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return &url.URL{Scheme: cmp.Or(r.scheme, "https"), Host: r.to.Addr}
 }
 
 func useLast(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -96,13 +108,17 @@ func (r *registry) Resolve(ctx context.Context, ref locator.Reference, accept []
 }
 
 // head asks for an object's size, type and digest. Where HEAD will not tell
-// them, a GET does: of one byte of a blob, of all of a manifest.
+// them, a GET does: of one byte of a blob, of all of a manifest. A 403 may be of the
+// method, as where a signed URL is good for GET alone.
 func (r *registry) head(ctx context.Context, ref locator.Reference, kind string, accept []string) (ocispec.Descriptor, error) {
 	req, err := r.request(ctx, http.MethodHead, ref, kind, accept)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	resp, err := r.do(req, ref.Locator)
+	if e, ok := errors.AsType[*StatusError](err); ok && e.Method == http.MethodHead && e.Code == http.StatusForbidden {
+		return r.byGet(ctx, ref, kind, accept)
+	}
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -112,9 +128,14 @@ func (r *registry) head(ctx context.Context, ref locator.Reference, kind string,
 		if desc, err := described(resp, ref, kind); err == nil {
 			return desc, nil
 		}
-	case http.StatusNotFound, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
+	case http.StatusNotFound, http.StatusUnauthorized, http.StatusTooManyRequests:
 		return ocispec.Descriptor{}, statusError(resp)
 	}
+	return r.byGet(ctx, ref, kind, accept)
+}
+
+// byGet is head where HEAD does not tell.
+func (r *registry) byGet(ctx context.Context, ref locator.Reference, kind string, accept []string) (ocispec.Descriptor, error) {
 	if kind == "blobs" {
 		return r.peek(ctx, ref)
 	}
@@ -145,7 +166,7 @@ func mediaType(resp *http.Response, kind string) string {
 	}
 	t, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
 	t = strings.TrimSpace(t)
-	if len(t) > 255 || strings.ContainsFunc(t, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if !plainType(t) {
 		return octets
 	}
 	return t
@@ -158,26 +179,32 @@ func (r *registry) peek(ctx context.Context, ref locator.Reference) (ocispec.Des
 	if err != nil {
 		return desc, err
 	}
-	req.Header.Set("Range", "bytes=0-0")
+	req.Header.Set("Range", byteRange(0, 1))
 	resp, err := r.do(req, ref.Locator)
 	if err != nil {
 		return desc, err
 	}
 	defer resp.Body.Close()
+	desc.Size, err = sizeOf(resp)
+	return desc, err
+}
+
+// sizeOf reads an object's size off the answer to a GET of its first byte.
+func sizeOf(resp *http.Response) (size int64, err error) {
 	switch resp.StatusCode {
 	case http.StatusOK:
-		desc.Size = resp.ContentLength
+		size = resp.ContentLength
 	case http.StatusPartialContent:
-		_, _, desc.Size, err = contentRange(resp)
+		_, _, size, err = contentRange(resp)
 	case http.StatusRequestedRangeNotSatisfiable: // of what has no byte at all
-		desc.Size = 0
+		return 0, nil
 	default:
-		return desc, statusError(resp)
+		return 0, statusError(resp)
 	}
-	if err == nil && desc.Size < 0 {
-		err = broken("%s: its size is told neither by HEAD nor by GET", req.URL.Redacted())
+	if err == nil && size < 0 {
+		err = broken("%s: its size is not told", bareURL(resp.Request.URL))
 	}
-	return desc, err
+	return size, err
 }
 
 // readManifest learns what a manifest is by reading it.
@@ -193,6 +220,9 @@ func (r *registry) readManifest(ctx context.Context, ref locator.Reference, acce
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return ocispec.Descriptor{}, statusError(resp)
+	}
+	if err := checkEncoding(resp); err != nil {
+		return ocispec.Descriptor{}, err
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
 	if err != nil {
@@ -225,12 +255,12 @@ func (r *registry) Get(ctx context.Context, loc locator.Locator, desc ocispec.De
 	if err != nil {
 		return nil, err
 	}
-	body, err := checkBody(resp, desc, part, off, n)
-	if err != nil {
-		resp.Body.Close()
-		return nil, err
-	}
-	return body, nil
+	return r.etags.body(ref.String(), resp, desc, part, off, n)
+}
+
+// byteRange asks for n bytes from off on.
+func byteRange(off, n int64) string {
+	return "bytes=" + strconv.FormatInt(off, 10) + "-" + strconv.FormatInt(off+n-1, 10)
 }
 
 // ask sends a GET to where the registry redirected the same object before,
@@ -241,11 +271,11 @@ func (r *registry) ask(ctx context.Context, ref locator.Reference, kind string, 
 		return nil, err
 	}
 	if part {
-		req.Header.Set("Range", "bytes="+strconv.FormatInt(off, 10)+"-"+strconv.FormatInt(off+n-1, 10))
+		req.Header.Set("Range", byteRange(off, n))
 	}
 	from := ref.String()
 	if to := r.targets.get(from); to != nil {
-		resp, err := r.hop(req, to)
+		resp, err := r.bare.hop(req, to)
 		if err == nil && resp.StatusCode < 300 {
 			return resp, nil
 		}
@@ -274,17 +304,12 @@ func (r *registry) request(ctx context.Context, method string, ref locator.Refer
 	if ref.Digest != "" {
 		object = ref.Digest.String()
 	}
-	r.mu.Lock()
-	scheme := r.scheme
-	r.mu.Unlock()
-	if scheme == "" {
-		scheme = "https"
-	}
-	ctx = auth.WithScopesForHost(ctx, r.to.Addr, auth.ScopeRepository(ref.Path, auth.ActionPull))
-	req, err := http.NewRequestWithContext(ctx, method, scheme+"://"+r.to.Addr+"/v2/"+ref.Path+"/"+kind+"/"+object, nil)
+	ctx = r.scoped(ctx, ref.Path)
+	req, err := http.NewRequestWithContext(ctx, method, r.home().String()+r.to.root()+"/"+ref.Path+"/"+kind+"/"+object, nil)
 	if err != nil {
 		return nil, err
 	}
+	r.to.address(req)
 	req.Header.Set("Accept-Encoding", "identity")
 	if kind == "manifests" {
 		if len(accept) == 0 {
@@ -293,74 +318,4 @@ func (r *registry) request(ctx context.Context, method string, ref locator.Refer
 		req.Header.Set("Accept", strings.Join(accept, ", "))
 	}
 	return req, nil
-}
-
-// do sends req with the credentials for loc and follows its redirects. A
-// refusal is met once with fresh credentials, HTTPS that a loopback host does
-// not speak once with HTTP.
-func (r *registry) do(req *http.Request, loc locator.Locator) (*http.Response, error) {
-	client, err := r.keys.client(loc)
-	if err != nil {
-		return nil, err
-	}
-	held := r.keys.holds(client)
-	resp, err := r.send(client, req)
-	if err == nil && (resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden) {
-		if next := r.keys.renew(client, held, loc); next != nil {
-			resp.Body.Close()
-			resp, err = r.send(next, req)
-		}
-	}
-	if err != nil {
-		return nil, kind(req.Context(), trimURL(err))
-	}
-	return r.follow(req, resp)
-}
-
-// send sends req, and finds out whether a loopback host speaks HTTPS.
-func (r *registry) send(client *auth.Client, req *http.Request) (*http.Response, error) {
-	resp, err := client.Do(req)
-	r.mu.Lock()
-	if err == nil {
-		r.scheme = req.URL.Scheme
-	}
-	fall := err != nil && r.to.Fallback && r.scheme != "https" && req.URL.Scheme == "https" &&
-		(errors.Is(err, http.ErrSchemeMismatch) || errors.Is(err, syscall.ECONNREFUSED))
-	r.mu.Unlock()
-	if errors.Is(err, http.ErrSchemeMismatch) && !fall {
-		err = fmt.Errorf("%w (if it is to be asked without TLS: plain_http = true for its [host.\"NAME\"] in the configuration)", err)
-	}
-	if !fall {
-		return resp, err
-	}
-	req.URL.Scheme = "http"
-	resp, err = client.Do(req)
-	if err == nil {
-		r.mu.Lock()
-		r.scheme = "http"
-		r.mu.Unlock()
-	}
-	return resp, err
-}
-
-// statusError is resp as an error. The body is left alone: it is the
-// registry's own words.
-func statusError(resp *http.Response) error {
-	u := *resp.Request.URL
-	u.RawQuery, u.User = "", nil
-	return &StatusError{Method: resp.Request.Method, URL: u.String(), Code: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
-}
-
-// retryAfter reads a Retry-After: seconds or a date (RFC 9110, 10.2.3).
-func retryAfter(s string, now time.Time) time.Duration {
-	if s == "" {
-		return 0
-	}
-	if n, err := strconv.Atoi(s); err == nil {
-		return max(0, time.Duration(min(n, 1<<20))*time.Second)
-	}
-	if t, err := http.ParseTime(s); err == nil {
-		return max(0, t.Sub(now))
-	}
-	return 0
 }

@@ -2,7 +2,6 @@ package fetch
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	iofs "io/fs"
 
@@ -31,11 +30,11 @@ func (f *Fetcher) Resolve(ctx context.Context, ref locator.Reference, accept ...
 		}
 		return desc, nil
 	}
-	desc, err := f.ask(ctx, ref, accept)
+	desc, err := f.ask(ctx, ref, accept, ocispec.Descriptor{})
 	if err != nil {
 		return desc, err
 	}
-	if err := f.store.SetTag(repo(ref.Locator), ref.Tag, desc); err != nil {
+	if err := f.store.SetTag(repo(ref.Locator), ref.Tag, desc); err != nil && !f.sayFull(err) {
 		f.opts.Log.Warn("tag not kept", "reference", ref.String(), "err", err)
 	}
 	return desc, nil
@@ -43,16 +42,22 @@ func (f *Fetcher) Resolve(ctx context.Context, ref locator.Reference, accept ...
 
 // Stat tells an object's size and media type: as its repository answered
 // before, else as hint says, else by asking. hint's digest is needed; its
-// media type says where to ask.
+// media type says where to ask, and its urls are where a foreign layer lies that
+// the repository lacks.
 func (f *Fetcher) Stat(ctx context.Context, loc locator.Locator, hint ocispec.Descriptor) (ocispec.Descriptor, error) {
+	if _, ok := f.answered(loc, hint.Digest); !ok && hint.Size > 0 && hint.MediaType != "" {
+		return hint, nil
+	}
+	return f.vouched(ctx, loc, hint)
+}
+
+// vouched is Stat that does not take hint's word.
+func (f *Fetcher) vouched(ctx context.Context, loc locator.Locator, hint ocispec.Descriptor) (ocispec.Descriptor, error) {
 	if desc, ok := f.answered(loc, hint.Digest); ok && !unknownSize(desc) {
 		if hint.MediaType != "" {
 			desc.MediaType = hint.MediaType
 		}
 		return desc, nil
-	}
-	if hint.Size > 0 && hint.MediaType != "" {
-		return hint, nil
 	}
 	ref := locator.Reference{Locator: loc, Digest: hint.Digest}
 	if f.opts.Offline {
@@ -62,7 +67,7 @@ func (f *Fetcher) Stat(ctx context.Context, loc locator.Locator, hint ocispec.De
 	if hint.MediaType != "" {
 		accept = []string{hint.MediaType}
 	}
-	desc, err := f.ask(ctx, ref, accept)
+	desc, err := f.ask(ctx, ref, accept, hint)
 	if err == nil && hint.MediaType != "" {
 		desc.MediaType = hint.MediaType
 	}
@@ -72,26 +77,34 @@ func (f *Fetcher) Stat(ctx context.Context, loc locator.Locator, hint ocispec.De
 // maxSize is the largest object that the store takes, in bytes.
 const maxSize = 16 << 40
 
-// ask asks ref's remote and keeps its answer.
-func (f *Fetcher) ask(ctx context.Context, ref locator.Reference, accept []string) (ocispec.Descriptor, error) {
+// ask asks ref's remote and keeps its answer. hint is what is said of a digest.
+func (f *Fetcher) ask(ctx context.Context, ref locator.Reference, accept []string, hint ocispec.Descriptor) (ocispec.Descriptor, error) {
 	remote, err := f.remotes.of(ref.Host)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, f.opts.Timeout, errStalled(f.opts.Timeout))
 	defer cancel()
+	defer f.asks.begin(ref)()
+	resolve := func() (ocispec.Descriptor, error) { return remote.Resolve(ctx, ref, accept) }
+	if r, ok := remote.(*foreign); ok && isForeign(hint) {
+		resolve = func() (ocispec.Descriptor, error) { return r.resolveNamed(ctx, ref, hint, accept) }
+	}
 	var desc ocispec.Descriptor
-	for attempt := 1; ; attempt++ {
-		desc, err = remote.Resolve(ctx, ref, accept)
+	for patience := newPatience(f.opts.Timeout); ; {
+		desc, err = resolve()
 		if err = kind(ctx, err); err == nil {
 			break
 		}
-		if !temporary(err) || attempt == maxAttempts || !f.pause(ctx, err, attempt) {
+		if d, ok := patience.pause(ctx, err); !ok || !sleep(ctx, d) {
 			return desc, fmt.Errorf("%s: %w", ref, err)
 		}
 	}
 	if unknownSize(desc) || desc.Size > maxSize {
 		return desc, broken("%s: a size of %d", ref, desc.Size)
+	}
+	if isForeign(hint) {
+		desc.MediaType = hint.MediaType // by which it is told whose bytes there may be
 	}
 	f.record(ref.Locator, desc)
 	return desc, nil
@@ -109,18 +122,5 @@ func (f *Fetcher) Known(loc locator.Locator, dgst digest.Digest) (ocispec.Descri
 
 // Tags tells the tags of loc that were resolved before, without asking.
 func (f *Fetcher) Tags(loc locator.Locator) (map[string]ocispec.Descriptor, error) {
-	return none(f.store.Tags(repo(loc)))
-}
-
-// Objects tells the objects that loc's repository answered for.
-func (f *Fetcher) Objects(loc locator.Locator) ([]ocispec.Descriptor, error) {
-	return none(f.store.Objects(repo(loc)))
-}
-
-// none makes a repository that nothing is known of an empty one.
-func none[T any](v T, err error) (T, error) {
-	if errors.Is(err, iofs.ErrNotExist) {
-		return v, nil
-	}
-	return v, err
+	return f.store.Tags(repo(loc))
 }

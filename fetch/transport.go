@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -22,25 +23,49 @@ const (
 // A transport sends requests as they are: no redirect is followed, nothing is
 // tried again, nothing decompressed. Two of them differ in whom they reach.
 type transport struct {
-	named  *http.Transport // whom the user named: registries and their token servers
-	bare   *http.Transport // whom a registry's redirect named: public addresses only
-	dialer *dialer         // of named
+	named  *http.Transport   // whom the user named: registries and their token servers
+	bare   *http.Transport   // whom a registry's redirect named: public addresses only
+	asks   http.RoundTripper // named, or what shows a certificate to the registry beside it
+	dialer *dialer           // of named
+	closes []func()          // what else close does
+	gates  *gates            // of both
+	watch  *watch            // over all requests
 }
 
-// errRefusedAddr is a redirect's target that is not for others to name.
-var errRefusedAddr = errors.New("address is local: refused as a redirect's target")
+// errRefusedAddr is an address that is not for others to name.
+var errRefusedAddr = errors.New("address is local: refused where a registry or a manifest names it")
 
-func newTransport(opts *Options) *transport {
-	config := &tls.Config{RootCAs: opts.RootCAs, MinVersion: tls.VersionTLS12}
-	named, bare := opts.Dial, opts.Dial
-	if named == nil {
-		named = (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext
-		bare = exceptProxies(named, (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, Control: publicOnly}).DialContext)
+func newTransport(opts *Options) *transport { return makeTransport(opts, tlsConfig(opts), 0) }
+
+func tlsConfig(opts *Options) *tls.Config {
+	return &tls.Config{RootCAs: opts.RootCAs, MinVersion: tls.VersionTLS12}
+}
+
+// makeTransport makes a transport whose connections are made within a time; 0
+// is dialTimeout.
+func makeTransport(opts *Options, config *tls.Config, within time.Duration) *transport {
+	if within <= 0 || within > dialTimeout {
+		within = dialTimeout
+	}
+	named, bare := bounded(opts.Dial, within), bounded(opts.Dial, within)
+	if opts.Dial == nil {
+		named = (&net.Dialer{Timeout: within, KeepAlive: keepAlive}).DialContext
+		bare = exceptProxies(named, (&net.Dialer{Timeout: within, KeepAlive: keepAlive, Control: publicOnly}).DialContext)
 	}
 	d := &dialer{dial: named, tls: config, spares: make(map[string]chan net.Conn)}
-	t := &transport{named: roundTripper(d.plain, config, opts.Timeout), bare: roundTripper(bare, config, opts.Timeout), dialer: d}
+	t := &transport{named: roundTripper(d.plain, config, opts.Timeout), bare: roundTripper(bare, config, opts.Timeout), dialer: d, gates: &gates{most: opts.Timeout}, watch: newWatch(opts.Log)}
 	t.named.DialTLSContext = d.secure
+	t.asks = t.named
 	return t
+}
+
+// bounded dials as other does, and gives up after a time.
+func bounded(other dial, within time.Duration) dial {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, within)
+		defer cancel()
+		return other(ctx, network, addr)
+	}
 }
 
 // roundTripper has no HTTP/2, on which parallel ranges would share one
@@ -66,6 +91,9 @@ func (t *transport) close() {
 	t.named.CloseIdleConnections()
 	t.bare.CloseIdleConnections()
 	t.dialer.close()
+	for _, c := range t.closes {
+		c()
+	}
 }
 
 type dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -152,11 +180,31 @@ func localName(host string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	if host == "localhost" {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") || host == metadataName {
 		return true
 	}
 	a, err := netip.ParseAddr(trimBrackets(host))
-	return err == nil && local(a)
+	if err != nil {
+		return endsInNumber(host)
+	}
+	return local(a)
+}
+
+// metadataName is where Google's cloud tells a machine its secrets.
+const metadataName = "metadata.google.internal"
+
+// endsInNumber says whether a host that is no IP address is one to others, a
+// proxy say: 127.1, 2130706433, 0x7f.1 (URL Standard, "ends in a number").
+func endsInNumber(host string) bool {
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	digits := "0123456789"
+	if hex, ok := strings.CutPrefix(last, "0x"); ok {
+		last, digits = hex, digits+"abcdef"
+	} else if last == "" {
+		return false
+	}
+	return strings.Trim(last, digits) == ""
 }
 
 func trimBrackets(s string) string {

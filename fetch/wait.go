@@ -1,14 +1,21 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 )
 
 // A demand is a range that a read waits for.
-type demand struct{ span }
+type demand struct {
+	span
+	foreign bool      // another process has claimed some of it; guarded by the pull's lock
+	missing int64     // chunks around it that were absent, and
+	moved   time.Time // since when
+}
 
 // wait waits until the n bytes from off on are here or may be served without
 // being kept.
@@ -16,57 +23,60 @@ func (p *pull) wait(ctx context.Context, off, n int64) error {
 	s := chunksOf(off, n)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.file != nil {
-		return nil
-	}
-	if p.bad != nil {
-		return p.bad
-	}
-	if err := p.open(); err != nil {
-		if !full(err) || p.remote == nil {
-			return err
-		}
+	err := p.awaitSpan(ctx, s)
+	if p.bad == nil && p.cannotKeep(err) {
 		p.serveUnkept(err)
-		return p.fetchDirect(ctx, off, n)
-	}
-	if p.touch(s) {
-		p.kick()
-	}
-	if p.has(s) {
-		return nil
-	}
-	if p.remote == nil {
-		return p.absent(off)
-	}
-	d := &demand{s}
-	p.demands = append(p.demands, d)
-	defer p.drop(d)
-	err := p.await(ctx, func() (bool, error) {
-		if p.bad != nil {
-			return false, p.bad
-		}
-		return p.has(s) || p.serveDirect(), p.failed(s)
-	})
-	if errors.Is(err, errNoProgress) && p.foreign {
-		// Only another process could bring it, and does not.
-		p.direct, err = time.Now().Add(directFor), nil
+		err = nil
 	}
 	if err != nil || p.has(s) {
 		return err
 	}
-	return p.fetchDirect(ctx, off, n)
+	if p.remote == nil {
+		return p.absent(off)
+	}
+	return p.awaitUnkept(ctx, s)
+}
+
+// awaitSpan waits until s is here, or is to be served without being kept. The
+// lock is held, but not while it waits.
+func (p *pull) awaitSpan(ctx context.Context, s span) error {
+	if p.bad != nil {
+		return p.bad
+	}
+	if err := p.needOpen(ctx); err != nil {
+		return err
+	}
+	if p.file != nil {
+		return nil
+	}
+	if p.touch(s) {
+		p.kick()
+	}
+	if p.has(s) || p.remote == nil || p.in == nil {
+		return nil
+	}
+	d := &demand{span: s, moved: time.Now()}
+	p.demands = append(p.demands, d)
+	defer p.drop(d)
+	return p.await(ctx, func() []time.Time { return p.movedFor(d) }, func() (bool, error) {
+		if p.bad != nil {
+			return false, p.bad
+		}
+		return p.has(s) || p.servesUnkept(), cmp.Or(p.failed(s), p.notBegun())
+	})
 }
 
 // await waits until done is true or gives an error, ctx ends, or there was no
-// progress for too long. The lock is held, but not while it waits.
-func (p *pull) await(ctx context.Context, done func() (bool, error)) error {
+// progress for too long; moved says when there was. The lock is held, but not
+// while it waits.
+func (p *pull) await(ctx context.Context, moved func() []time.Time, done func() (bool, error)) error {
 	start := time.Now()
 	for {
 		if ok, err := done(); ok || err != nil {
 			return err
 		}
 		since := start
-		for _, moved := range p.moved() {
+		for _, moved := range moved() {
 			if moved.After(since) {
 				since = moved
 			}
@@ -97,13 +107,50 @@ func (p *pull) await(ctx context.Context, done func() (bool, error)) error {
 }
 
 // moved is when bytes last arrived: whole chunks from whomever, and what is on
-// its way here. A connection that drips is ended by watch.
+// its way here. A connection that drips is ended by watch. Who has to wait for a
+// connection, because the host has as many as it may, waits while those move.
 func (p *pull) moved() []time.Time {
-	times := []time.Time{p.progress}
+	times, waits := []time.Time{p.progress}, p.refused
 	for w := range p.workers {
 		times = append(times, w.last())
+		waits = waits || w.paused
+	}
+	if waits {
+		times = append(times, p.f.limits.moved(p.loc.Host))
 	}
 	return times
+}
+
+// movedFor is when something last moved that d waits for. Of what another
+// process has claimed that is the chunks around it, and not what goes on
+// elsewhere in the object.
+func (p *pull) movedFor(d *demand) []time.Time {
+	if !d.foreign || p.in == nil {
+		return p.moved()
+	}
+	if n := p.missing(max(d.first-maxSegment, 0), d.end()); n != d.missing {
+		d.missing, d.moved = n, time.Now()
+	}
+	times := []time.Time{d.moved}
+	for w := range p.workers {
+		if w.span().overlaps(d.span) {
+			times = append(times, w.last())
+		}
+	}
+	return times
+}
+
+// missing counts the absent chunks from first up to, without, end.
+func (p *pull) missing(first, end int64) (n int64) {
+	for first < end {
+		at, absent := p.in.Missing(first, end-first)
+		if absent == 0 {
+			break
+		}
+		n += absent
+		first = at + absent
+	}
+	return n
 }
 
 // drop takes d from the queue.
@@ -117,7 +164,7 @@ func (p *pull) drop(d *demand) {
 }
 
 // readAt reads what wait waited for.
-func (p *pull) readAt(b []byte, off int64) (int, error) {
+func (p *pull) readAt(ctx context.Context, b []byte, off int64) (int, error) {
 	p.mu.Lock()
 	var from io.ReaderAt
 	switch {
@@ -126,15 +173,14 @@ func (p *pull) readAt(b []byte, off int64) (int, error) {
 		return 0, p.bad
 	case p.file != nil:
 		from = p.file
-	case p.has(chunksOf(off, int64(len(b)))):
+	case p.serves(chunksOf(off, int64(len(b)))):
 		from = p.in
 		p.served = p.served || !p.verified
 	}
-	if from == nil {
-		defer p.mu.Unlock()
-		return p.takeDirect(b, off)
-	}
 	p.mu.Unlock()
+	if from == nil {
+		return p.readUnkept(ctx, b, off)
+	}
 	n, err := from.ReadAt(b, off)
 	if n == len(b) {
 		err = nil
@@ -147,45 +193,71 @@ func (p *pull) readAt(b []byte, off int64) (int, error) {
 	return n, err
 }
 
-// verify waits until the digest matched, having all of the object fetched.
+// serves says whether s is served from the ingest as it lies there. Once bytes
+// were served without being kept, no chunk is any more before the digest matched:
+// a pass may have hashed another in its place. The lock is held.
+func (p *pull) serves(s span) bool {
+	return p.in != nil && p.in.Has(s.first, s.n) && (p.verified || p.unkept == nil)
+}
+
+// verify waits until the digest matched, having all of the object fetched; what
+// cannot be kept is hashed as it comes.
 func (p *pull) verify(ctx context.Context) error {
-	return p.awaitWhole(ctx, func() (bool, error) { return p.verified, nil })
-}
-
-// commit waits until the object is in the store.
-func (p *pull) commit(ctx context.Context) error {
-	return p.awaitWhole(ctx, func() (bool, error) { return p.file != nil, p.uncommitted })
-}
-
-func (p *pull) awaitWhole(ctx context.Context, done func() (bool, error)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	err := p.awaitWhole(ctx, p.servesUnkept, func() (bool, error) { return p.verified || p.sums != nil, nil })
+	if p.bad != nil || !p.cannotKeep(err) {
+		return err
+	}
+	p.serveUnkept(err)
+	return p.awaitPass(ctx)
+}
+
+// commit waits until the object is in the store. The error is ErrNotKept if it
+// was verified and does not come there.
+func (p *pull) commit(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	isFull := func() bool { return p.servesUnkept() && full(p.unkept) }
+	err := p.awaitWhole(ctx, isFull, func() (bool, error) { return p.file != nil, p.uncommitted })
+	if err != nil && p.bad == nil && ctx.Err() == nil && (p.verified || p.sums != nil) {
+		if why, said := errors.AsType[*unkeptError](err); said {
+			err = why.err
+		}
+		return fmt.Errorf("%w: %w", ErrNotKept, err)
+	}
+	return err
+}
+
+// awaitWhole waits for what comes of the whole object, unless giveUp says that
+// it will not be kept. The lock is held, but not while it waits.
+func (p *pull) awaitWhole(ctx context.Context, giveUp func() bool, done func() (bool, error)) error {
 	if ok, _ := done(); ok {
 		return nil
 	}
 	if p.bad != nil {
 		return p.bad
 	}
-	if err := p.open(); err != nil {
+	if err := p.needOpen(ctx); err != nil {
 		return err
 	}
 	p.verifiers++
 	defer func() { p.verifiers-- }()
-	return p.await(ctx, func() (bool, error) {
+	return p.await(ctx, p.moved, func() (bool, error) {
 		if ok, err := done(); ok || err != nil {
 			return ok, err
 		}
 		switch {
 		case p.bad != nil:
 			return false, p.bad
+		case giveUp() && !p.whole():
+			return false, p.unkept
 		case p.file != nil || p.verified || p.whole():
 			return false, nil
 		case p.remote == nil:
 			return false, p.absent(0)
-		case p.unkept != nil && p.serveDirect():
-			return false, p.unkept
 		}
-		return false, p.failed(p.everything())
+		return false, cmp.Or(p.failed(p.everything()), p.notBegun())
 	})
 }
 

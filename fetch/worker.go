@@ -14,14 +14,18 @@ import (
 
 // A worker fetches one claimed run of chunks.
 type worker struct {
-	first, end int64        // the run; guarded by the pull's lock
-	cur        int64        // the chunk it is on; guarded by the pull's lock
-	stalled    bool         // guarded by the pull's lock
-	began      time.Time    // when it asked
-	marked     time.Time    // when mark was taken; guarded by the pull's lock
-	mark       int64        // what had been received by then; guarded by the pull's lock
-	bytes      atomic.Int64 // that it received
-	lastNano   atomic.Int64 // when it last did
+	in         *content.Ingest // where the bytes go; the pull may begin anew meanwhile
+	first, end int64           // the run; guarded by the pull's lock
+	cur        int64           // the chunk it is on; guarded by the pull's lock
+	stalled    bool            // guarded by the pull's lock
+	paused     bool            // it has no connection, until it is time to ask again; guarded by the pull's lock
+	began      time.Time       // when the answer began that it reads, zero while it waits for one; guarded by the pull's lock
+	before     int64           // what had been received by then; guarded by the pull's lock
+	marked     time.Time       // when mark was taken; guarded by the pull's lock
+	mark       int64           // what had been received by then; guarded by the pull's lock
+	seen       int64           // what had been received when the limits last looked; guarded by the pull's lock
+	bytes      atomic.Int64    // that it received
+	lastNano   atomic.Int64    // when it last did
 	cancel     context.CancelCauseFunc
 }
 
@@ -55,16 +59,17 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return 
 // start has a worker fetch s, which is claimed, on a connection that was
 // acquired. It fails when the Fetcher closes. The lock is held.
 func (p *pull) start(s span) bool {
-	ctx, cancel := context.WithCancelCause(p.f.ctx)
-	w := &worker{first: s.first, end: s.end(), cur: s.first, began: time.Now(), marked: time.Now(), cancel: cancel}
+	ctx, cancel := context.WithCancelCause(p.behalf(p.f.ctx, s))
+	w := &worker{in: p.in, first: s.first, end: s.end(), cur: s.first, marked: time.Now(), cancel: cancel}
 	w.moved(0)
+	p.tell("claim", s)
 	ok := p.f.begin(func() {
 		defer cancel(nil)
 		p.finish(w, p.fetch(ctx, w))
 	})
 	if !ok {
 		cancel(nil)
-		p.f.limits.release(p.key.origin, false)
+		p.f.limits.release(p.loc.Host, false)
 		return false
 	}
 	p.workers[w] = true
@@ -75,12 +80,10 @@ func (p *pull) start(s span) bool {
 func (p *pull) finish(w *worker, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.f.limits.measure(p.key.origin, w)
+	p.f.limits.measure(p.loc.Host, w)
 	delete(p.workers, w)
-	if p.in != nil {
-		p.in.Release(w.cur, w.end-w.cur)
-	}
-	p.f.limits.release(p.key.origin, w.stalled)
+	w.in.Release(w.cur, w.end-w.cur)
+	p.f.limits.release(p.loc.Host, w.stalled)
 	if p.streaming == w {
 		p.streaming = nil
 	}
@@ -101,12 +104,26 @@ func (p *pull) fail(s span, err error) {
 	if _, ok := errors.AsType[*sizeError](err); ok {
 		p.mistrust()
 	}
-	if p.fill && len(p.demands) == 0 && p.verifiers == 0 {
+	if _, ok := errors.AsType[*changedError](err); ok && p.bad == nil && !p.verified && p.file == nil {
+		p.beginAnew(err)
+		return
+	}
+	if p.fill && p.users == 0 { // who has it open hears of it when he reads
 		p.f.opts.Log.Warn("fetch ended early", "chunks", p.here(), "of", p.chunks(), "err", p.named(err))
 	}
 	p.failures = append(p.failures, failure{s, err, time.Now().Add(failureMemory)})
 	p.cursors = nil
 	p.halted = true
+}
+
+// beginAnew is when a source changed what it sends: what came may be parts of
+// two different things. Who has the object open gets err, who opens it next
+// begins from zero.
+func (p *pull) beginAnew(err error) {
+	p.bad = err
+	p.f.opts.Log.Error("thrown away", "origin", p.key.origin, "err", p.named(err))
+	p.throwAway()
+	p.disown()
 }
 
 // mistrust is when a server contradicts the size that is known: it is asked
@@ -124,41 +141,83 @@ func (p *pull) mistrust() {
 // it ended.
 func (p *pull) fetch(ctx context.Context, w *worker) error {
 	off, end := p.offset(w.first), p.offset(w.end)
-	for attempt := 0; off < end; {
+	patience := newPatience(p.f.opts.Timeout)
+	for patience.bulk = p.f.opts.Bulk; off < end; {
+		if err := p.allowed(); err != nil {
+			return err
+		}
 		n, err := p.attempt(ctx, w, off, end)
 		off += n
 		if off >= end {
 			return nil
+		}
+		if full(err) && p.room(end-off) {
+			continue
 		}
 		if err == nil {
 			err = io.ErrUnexpectedEOF
 		}
 		err = kind(ctx, err)
 		if n >= progressMin {
-			attempt = 0
-		} else {
-			attempt++
+			patience.renew()
 		}
-		if !temporary(err) || attempt >= maxAttempts || !p.f.pause(ctx, err, attempt) {
+		if full(err) {
+			return err
+		}
+		d, ok := patience.pause(ctx, err)
+		if !ok || !p.pause(ctx, w, d) {
 			return err
 		}
 	}
 	return nil
 }
 
+// pause waits for d, or until ctx ends, which is false. That is no stall: w
+// waits because it was asked to, and others have its connection meanwhile.
+func (p *pull) pause(ctx context.Context, w *worker, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	host := p.loc.Host
+	p.mu.Lock()
+	p.f.limits.release(host, w.stalled)
+	w.stalled, w.paused = false, true
+	p.mu.Unlock()
+	ok := sleep(ctx, d)
+	p.f.limits.regain(ctx, host)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w.paused = false
+	w.moved(0)
+	w.marked, w.mark = time.Now(), w.bytes.Load()
+	return ok
+}
+
 // attempt asks once for [off, end) and returns how much of it arrived.
 func (p *pull) attempt(ctx context.Context, w *worker, off, end int64) (int64, error) {
-	body, err := p.remote.Get(ctx, p.loc, p.desc, off, end-off)
+	asked := time.Now()
+	p.hears(w, time.Time{})
+	body, err := p.get(ctx, off, end-off)
 	if err != nil {
 		return 0, err
 	}
 	defer body.Close()
+	p.f.limits.answered(p.loc.Host, time.Since(asked))
 	w.moved(0)
+	p.hears(w, time.Now())
 	p.answered()
+	p.sentBy(body)
 	if body.Whole && off+body.Len > end || body.Offset != off {
 		return p.stream(w, body, off)
 	}
 	return p.copy(w, body, off, min(end, off+body.Len))
+}
+
+// hears says when the answer began that w reads, zero where it waits for one.
+func (p *pull) hears(w *worker, at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w.began, w.before = at, w.bytes.Load()
 }
 
 // answered records, once, that the repository has the object.
@@ -179,10 +238,16 @@ func (p *pull) copy(w *worker, body io.Reader, off, end int64) (int64, error) {
 	start := off
 	for off < end {
 		chunkEnd := p.offset(off/content.ChunkSize + 1)
+		if off%content.ChunkSize == 0 {
+			if err := p.allowed(); err != nil {
+				return off - start, err
+			}
+		}
 		n, err := body.Read((*bp)[:min(bufferSize, chunkEnd-off)])
 		if n > 0 {
 			w.moved(n)
-			if _, werr := p.in.WriteAt((*bp)[:n], off); werr != nil {
+			p.meter.add(n)
+			if _, werr := w.in.WriteAt((*bp)[:n], off); werr != nil {
 				return off - start, werr
 			}
 			off += int64(n)
@@ -204,15 +269,17 @@ func (p *pull) copy(w *worker, body io.Reader, off, end int64) (int64, error) {
 
 // arrived says that w has written chunk c, wholly.
 func (p *pull) arrived(w *worker, c int64) error {
-	if err := p.in.Done(c, 1); err != nil {
+	if err := w.in.Done(c, 1); err != nil {
 		return err // the chunk stays claimed until finish, and absent
 	}
+	p.grew(p.offset(c+1) - p.offset(c))
+	p.tell("chunk", span{c, 1})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c == w.cur {
 		w.cur = c + 1
 	}
-	p.in.Release(c, 1)
+	w.in.Release(c, 1)
 	p.progress = time.Now()
 	p.unsynced = true
 	p.announce()
@@ -270,9 +337,9 @@ func (p *pull) takes(w *worker, c int64) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c >= w.cur && c < w.end {
-		return !p.in.Has(c, 1), nil
+		return !w.in.Has(c, 1), nil
 	}
-	n, err := p.in.Claim(c, 1)
+	n, err := w.in.Claim(c, 1)
 	return n > 0, err
 }
 
@@ -282,7 +349,7 @@ func (p *pull) leaveChunk(w *worker, c int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c < w.cur || c >= w.end {
-		p.in.Release(c, 1)
+		w.in.Release(c, 1)
 	}
 }
 

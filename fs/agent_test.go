@@ -169,6 +169,28 @@ func (Agent) Open(path string, fd *int) (err error) {
 	return wire(err)
 }
 
+// Name looks a path up and does nothing else with it.
+func (Agent) Name(path string, fd *int) (err error) {
+	*fd, err = unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	return wire(err)
+}
+
+// Fstat is of an open file, or of one that was named.
+func (Agent) Fstat(fd int, st *unix.Stat_t) error {
+	return wire(unix.Fstatat(fd, "", st, unix.AT_EMPTY_PATH))
+}
+
+// Freadlink reads the link that was named.
+func (Agent) Freadlink(fd int, target *string) error {
+	buf := make([]byte, 4096)
+	n, err := unix.Readlinkat(fd, "", buf)
+	if err != nil {
+		return wire(err)
+	}
+	*target = string(buf[:n])
+	return nil
+}
+
 func (Agent) Close(fd int, _ *int) error { return wire(unix.Close(fd)) }
 
 func (Agent) Stat(path string, st *unix.Stat_t) error { return wire(unix.Stat(path, st)) }
@@ -188,6 +210,21 @@ func (Agent) List(path string, names *[]string) error {
 		*names = append(*names, e.Name())
 	}
 	return wire(err)
+}
+
+// Relist lists a directory that is open from its start.
+func (Agent) Relist(fd int, names *[]string) error {
+	if _, err := unix.Seek(fd, 0, 0); err != nil {
+		return wire(err)
+	}
+	buf := make([]byte, 1<<16)
+	for {
+		n, err := unix.ReadDirent(fd, buf)
+		if err != nil || n == 0 {
+			return wire(err)
+		}
+		_, _, *names = unix.ParseDirent(buf[:n], -1, *names)
+	}
 }
 
 // Xattr returns an attribute; with an empty name the list of them.

@@ -54,6 +54,9 @@ func attachDirectly(point string, opts *Options) (fd int, err error) {
 	if !opts.Dev {
 		flags |= unix.MS_NODEV
 	}
+	if opts.NoExec {
+		flags |= unix.MS_NOEXEC
+	}
 	if err := unix.Mount(fsName, point, fsType, flags, strings.Join(options, ",")); err != nil {
 		unix.Close(fd)
 		return -1, err
@@ -75,6 +78,9 @@ func attachByHelper(point string, opts *Options) (fd int, err error) {
 	defer ours.Close()
 	defer theirs.Close()
 	options := append(opts.options(), "ro", "fsname="+fsName, "subtype="+fsName)
+	if opts.NoExec {
+		options = append(options, "noexec")
+	}
 	err = runHelper(theirs, "-o", strings.Join(options, ","), "--", point)
 	if err != nil {
 		return -1, err

@@ -126,3 +126,12 @@ func BenchmarkRead(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkCount is what counting adds to each request.
+func BenchmarkCount(b *testing.B) {
+	count := fs.Count()
+	b.ReportAllocs()
+	for b.Loop() {
+		count()
+	}
+}

@@ -6,12 +6,31 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// OpenDir answers at once; the listing is made when it is read.
+// OpenDir answers at once; the listing is made when it is read. The kernel
+// keeps one whose end will be told, and reads the one that it has if that holds.
+//
+// Were the answer ENOSYS, the kernel would never ask and keep every listing: a
+// listing on its way to it when a change is told would then stay for good.
 func (s *server) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	if _, ok := s.table.node(in.NodeId).(directory); !ok {
+	n := s.table.node(in.NodeId)
+	if _, ok := n.(directory); !ok {
 		return fuse.ENOTDIR
 	}
-	out.Fh = s.handles.add(&handle{release: func() {}})
+	h := &handle{release: func() {}}
+	switch d := n.(type) {
+	case settledDir:
+		h.flags = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
+	case watchedDir:
+		version, ok := s.lists.begin(d)
+		if !ok {
+			break
+		}
+		h.flags, h.version = fuse.FOPEN_CACHE_DIR, version
+		if s.lists.holds(d) {
+			h.flags |= fuse.FOPEN_KEEP_CACHE
+		}
+	}
+	out.Fh, out.OpenFlags = s.handles.add(h), h.flags
 	return fuse.OK
 }
 
@@ -71,6 +90,9 @@ func (s *server) listing(cancel <-chan struct{}, in *fuse.ReadIn) ([]entry, dire
 		{name: ".", mode: syscall.S_IFDIR, ino: n.identity().ino},
 		{name: "..", mode: syscall.S_IFDIR},
 	}, entries...)
+	if d, ok := n.(watchedDir); ok && h.flags&fuse.FOPEN_CACHE_DIR != 0 {
+		s.lists.keep(d, h.version)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.entries = entries

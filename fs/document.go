@@ -16,11 +16,9 @@ import (
 )
 
 const (
-	// maxDocument is the longest manifest or index that is read.
-	maxDocument = 4 << 20
 	// documentBudget is for how many bytes of manifests and indexes, as they
 	// are written, what was read from them is remembered.
-	documentBudget = 2 * maxDocument
+	documentBudget = 2 * image.MaxBytes
 	// hintBudget is of how many objects the size is remembered that a
 	// manifest, an index or a tag told.
 	hintBudget = 1 << 14
@@ -50,9 +48,20 @@ type reading struct {
 
 // learn remembers what is said of an object elsewhere than in its bytes: its
 // size and type, and nothing else that a manifest may hang on a descriptor.
-func (im *images) learn(loc locator.Locator, desc ocispec.Descriptor) {
-	if desc.Size > 0 {
-		im.hints.put(objectKey{loc, desc.Digest}, ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}, 1)
+// Listings have it from then on, and no longer what was forgotten for it.
+func (s *server) learn(loc locator.Locator, desc ocispec.Descriptor) {
+	if desc.Size <= 0 {
+		return
+	}
+	k, hints := objectKey{loc, desc.Digest}, s.images.hints
+	forgets := hints.forgets()
+	_, old := hints.get(k)
+	hints.put(k, ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}, 1)
+	switch {
+	case hints.forgets() != forgets:
+		s.lists.change(nil)
+	case !old:
+		s.lists.touch(loc.String())
 	}
 }
 
@@ -113,16 +122,18 @@ func (s *server) readDocument(ctx context.Context, k objectKey) (*document, erro
 	}
 	doc := &document{parsed, k.dgst}
 	for desc := range parsed.Descriptors() {
-		s.images.learn(k.loc, desc)
+		s.learn(k.loc, desc)
 	}
 	s.images.documents.put(k, doc, len(b))
 	return doc, nil
 }
 
-// readAll returns all bytes of a small object, after its digest matched.
+// readAll returns all bytes of a small object, after its digest matched. It is
+// looked at once more: what lies in the store for long can rot, and what is read
+// from a document is remembered.
 func (s *server) readAll(ctx context.Context, k objectKey, desc ocispec.Descriptor) ([]byte, error) {
-	if desc.Size < 0 || desc.Size > maxDocument {
-		return nil, fmt.Errorf("%s: %d bytes, a manifest has at most %d: %w", k.dgst, desc.Size, maxDocument, syscall.EIO)
+	if desc.Size < 0 || desc.Size > image.MaxBytes {
+		return nil, fmt.Errorf("%s: %d bytes, a manifest has at most %d: %w", k.dgst, desc.Size, image.MaxBytes, syscall.EIO)
 	}
 	obj, err := s.src.Open(ctx, k.loc, desc)
 	if err != nil {
@@ -135,6 +146,9 @@ func (s *server) readAll(ctx context.Context, k objectKey, desc ocispec.Descript
 	b := make([]byte, obj.Size())
 	n, err := obj.ReadAt(ctx, b, 0)
 	if n == len(b) && (err == nil || errors.Is(err, io.EOF)) {
+		if got := k.dgst.Algorithm().FromBytes(b); got != k.dgst {
+			return nil, fmt.Errorf("%s: the store has bytes of the digest %s: distfs verify --repair mends it: %w", k.dgst, got, syscall.EIO)
+		}
 		return b, nil
 	}
 	return nil, fmt.Errorf("%s: %d of %d bytes: %w", k.dgst, n, len(b), errors.Join(err, syscall.EIO))

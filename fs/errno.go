@@ -8,9 +8,10 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
-
 	"distfs/image"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // errnos is what an error is to a program, the first that fits. EAGAIN is not
@@ -44,8 +45,8 @@ func (s *server) errno(ctx context.Context, op, path string, err error) fuse.Sta
 	}
 	number, quiet := classify(err)
 	if !quiet {
-		s.log.LogAttrs(ctx, slog.LevelWarn, op, slog.String("path", path),
-			slog.String("errno", errnoName(number)), slog.String("err", bounded(err)))
+		s.log.LogAttrs(ctx, slog.LevelWarn, op+" failed", slog.String("path", path),
+			slog.String("errno", unix.ErrnoName(number)), slog.String("err", bounded(err)))
 	}
 	return fuse.Status(number)
 }
@@ -82,16 +83,4 @@ func classify(err error) (number syscall.Errno, quiet bool) {
 		}
 	}
 	return syscall.EIO, said
-}
-
-// errnoName is the name that a reader sees the number under.
-func errnoName(e syscall.Errno) string {
-	names := map[syscall.Errno]string{
-		syscall.ENOENT: "ENOENT", syscall.EACCES: "EACCES", syscall.EHOSTUNREACH: "EHOSTUNREACH", syscall.EBUSY: "EBUSY",
-		syscall.EIO: "EIO", syscall.ETIMEDOUT: "ETIMEDOUT", syscall.ENOSPC: "ENOSPC",
-	}
-	if name := names[e]; name != "" {
-		return name
-	}
-	return e.Error()
 }

@@ -58,9 +58,17 @@ func TestErrnos(t *testing.T) {
 				if got := strings.TrimSpace(run(t, "python3", "-c", pythonRead, m.path(b.path()))); got != c.want {
 					t.Errorf("%s: python reads %s, want %s", when, got, c.want)
 				}
-				log := m.log.String()
-				if told := strings.Contains(log, "the chain: "+c.err.Error()) && strings.Contains(log, b.path()); told != c.logged {
-					t.Errorf("%s: logged %v, want %v: %s", when, told, c.logged, log)
+				told, want := 0, 0
+				for line := range strings.Lines(m.log.String()) {
+					if strings.Contains(line, "the chain: "+c.err.Error()) && strings.Contains(line, b.path()) && strings.Contains(line, "errno="+c.want) {
+						told++
+					}
+				}
+				if c.logged {
+					want = 1
+				}
+				if told != want {
+					t.Errorf("%s: told in %d lines, want %d: %s", when, told, want, m.log)
 				}
 			}
 			src.set(func(s *source) { s.refuse = wrapped })

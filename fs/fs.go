@@ -3,7 +3,10 @@
 //	HOST/a/b/                  a repository, or a part of its path: by grammar alone
 //	HOST/a/b/sha256:<hex>      an object: a file of the blob's exact bytes
 //	HOST/a/b:TAG               a link to b@sha256:<hex>
+//	HOST/a/b/.tags             the repository's tags, one a line; looked up, never listed
 //	HOST/a/b@sha256:<hex>/     an image: index.json, manifest.json, config.json, layers/N.tar*
+//
+// In each of these names an = may stand for each colon: looked up, never listed.
 //
 // What it holds to:
 //
@@ -27,6 +30,7 @@ package fs
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"os"
 	"time"
@@ -57,13 +61,28 @@ type Source interface {
 	// Repos returns the names below prefix of which the store holds
 	// something: hosts for "", else the next components.
 	Repos(prefix string) ([]string, error)
-	// Objects returns the objects that the repository answered for.
+	// Objects returns the objects that the repository answered for. Of each, the digest alone need be told.
 	Objects(loc locator.Locator) ([]ocispec.Descriptor, error)
+	// Images returns the images that the store has as wholes, by digest.
+	Images() ([]locator.Reference, error)
+	// Watch has changed called, one call at a time, with the prefixes of which
+	// Repos or Objects may answer something else; with none if that is any of
+	// them, if Local may be less for any object, or if Images may be others.
+	// Before, it has spoilt called with each object that was whole and was found
+	// to have other bytes: of those who have it open, Bad says so.
+	// The error is that there can be no watching.
+	Watch(changed func(prefixes []string), spoilt func(digest.Digest)) (Watcher, error)
 	// Tags returns the tags of the repository as they were last seen.
 	Tags(loc locator.Locator) (map[string]ocispec.Descriptor, error)
+	// ListTags yields the names of the repository's tags. It asks the network
+	// while they are taken; an error is the last that it yields.
+	ListTags(ctx context.Context, loc locator.Locator) iter.Seq2[string, error]
 	// Local returns how many of the object's bytes are here, and when it was
 	// committed: the zero time unless all of it is here and verified.
 	Local(loc locator.Locator, dgst digest.Digest) (n int64, committed time.Time)
+
+	// Hold keeps an object that is whole from being evicted until release.
+	Hold(dgst digest.Digest) (release func(), err error)
 
 	// StoreDir is the directory in which the store's files lie.
 	StoreDir() string
@@ -73,8 +92,10 @@ type Source interface {
 type Object interface {
 	Size() int64
 
-	// Wait returns when the n bytes from off on can be read without waiting.
+	// Here says whether the n bytes from off on can be read without waiting.
 	// The range lies within the object.
+	Here(off, n int64) bool
+	// Wait returns when they can.
 	Wait(ctx context.Context, off, n int64) error
 	// ReadAt reads all of p, or up to the object's end with io.EOF, or fails.
 	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
@@ -108,6 +129,7 @@ type Options struct {
 	Platform      ocispec.Platform // of which manifest.json is; the zero value is the host's
 	Log           *slog.Logger     // nil discards
 	Dev, Suid     bool             // leave out nodev, nosuid
+	NoExec        bool             // no program below the mount is run
 	NoPassthrough bool             // read complete objects through this process too
 	StateDir      string           // where mounts leave word that they live; "" is under /run
 	Grace         time.Duration    // how long Unmount serves who is still in; 0 is 30 s

@@ -14,6 +14,7 @@ type handle struct {
 
 	reader  reader // nil for a directory, and where the kernel reads itself
 	release func() // not nil; called once
+	version uint64 // of a directory that is watched: when it was opened
 
 	mu      sync.Mutex
 	entries []entry // of a directory, as it was when it was last read from its start; guarded by mu

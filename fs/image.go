@@ -30,6 +30,7 @@ var (
 	_ = asker((*imageDir)(nil))
 	_ = directory((*imageDir)(nil))
 	_ = attributed((*imageDir)(nil))
+	_ = settledDir((*imageDir)(nil))
 )
 
 // image returns an image's directory, by grammar alone. Offline its manifest
@@ -44,6 +45,8 @@ func (s *server) image(loc locator.Locator, name locator.Name, spelled string) (
 func (d *imageDir) identity() identity { return identifyDirectory(d.path) }
 
 func (d *imageDir) String() string { return d.path }
+
+func (*imageDir) settled() {}
 
 func (d *imageDir) xattr(name string) (string, error) { return d.s.xattr(d.loc, d.name.Digest, name) }
 
@@ -71,11 +74,15 @@ func (d *imageDir) ask(ctx context.Context) error {
 }
 
 // top returns the manifest or index that the directory is of. Who asks for it
-// has entered the directory, which is listed from then on.
+// has entered the directory, which is listed from then on, under its plain name
+// and where its repository lies.
 func (d *imageDir) top(ctx context.Context) (*document, error) {
 	top, err := d.s.document(ctx, d.loc, d.name.Digest)
 	if err == nil {
-		d.s.visited.add(path.Dir(d.path), path.Base(d.path))
+		dir := path.Dir(d.loc.String())
+		if d.s.visited.add(dir, d.name.Plain()) {
+			d.s.lists.touch(dir)
+		}
 	}
 	return top, err
 }
@@ -159,9 +166,10 @@ func (d *imageDir) linkEntry(name string) entry {
 }
 
 // blob is the path of an object of the image's repository, as it is spelled,
-// from the directory that is depth levels below the image's.
+// from the directory that is depth levels below the image's. In a twin it is one.
 func (d *imageDir) blob(depth int, dgst digest.Digest) string {
-	return strings.Repeat("../", depth+1) + d.name.Repo + "/" + string(dgst)
+	object := locator.Name{Kind: locator.Object, Digest: dgst, Twin: d.name.Twin}
+	return strings.Repeat("../", depth+1) + d.name.Repo + "/" + object.String()
 }
 
 // here says whether what the directory of an image shows can be told from the

@@ -21,6 +21,11 @@ type img struct {
 
 func addImage(tb testing.TB, src *source, layerSize int) img {
 	tb.Helper()
+	return addImageTo(tb, src, repo, layerSize)
+}
+
+func addImageTo(tb testing.TB, src *source, repo string, layerSize int) img {
+	tb.Helper()
 	encode := func(v any) []byte {
 		b, err := json.Marshal(v)
 		if err != nil {

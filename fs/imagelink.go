@@ -95,11 +95,16 @@ func (l *imageLink) find(ctx context.Context) (string, error) {
 // manifest: what a layer is called depends on its media type.
 type layersDir struct{ d *imageDir }
 
-var _ = directory((*layersDir)(nil))
+var (
+	_ = directory((*layersDir)(nil))
+	_ = settledDir((*layersDir)(nil))
+)
 
 func (l *layersDir) identity() identity { return identifyDirectory(l.String()) }
 
 func (l *layersDir) String() string { return l.d.path + "/" + layersName }
+
+func (*layersDir) settled() {}
 
 func (l *layersDir) attributes() attributes { return directoryAttributes(forever) }
 

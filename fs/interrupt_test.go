@@ -69,7 +69,7 @@ func wantExit(t *testing.T, cmd *exec.Cmd) {
 		if err == nil {
 			t.Errorf("%q exited 0", cmd.Args)
 		}
-	case <-within(t, 10*time.Second).Done():
+	case <-within(t, timeLimit).Done():
 		t.Errorf("%q still runs", cmd.Args)
 		cmd.Process.Kill()
 	}

@@ -151,14 +151,9 @@ func (n *lazy) check(obj Object) error {
 	}
 	n.bad = fmt.Errorf("%w: %w", obj.Bad(), syscall.EIO)
 	n.s.objects.failed(n.key, n.attempt)
+	n.s.lists.touch(n.key.loc.String()) // listings tell st_ino
 	// In a goroutine of its own, for it waits for the reads that are held:
 	// these find n.bad and end.
-	n.s.tasks.Go(n.dropPages)
+	n.s.tasks.Go(func() { n.s.drop(n) })
 	return n.bad
-}
-
-func (n *lazy) dropPages() {
-	if id := n.s.table.id(n); id != 0 {
-		n.s.conn.srv.InodeNotify(id, 0, -1)
-	}
 }

@@ -70,7 +70,7 @@ func TestMemory(t *testing.T) {
 	}
 	args := MountArgs{t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "state")}
 	server, user := startAgent(t), startAgent(t)
-	defer fs.Unmount(args.Dir)
+	defer fs.Unmount(args.Dir, 0)
 	defer server.stop()
 	defer user.stop()
 	paths, err := call[MountArgs, []string](server, "MountStuck", args)

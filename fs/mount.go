@@ -16,10 +16,11 @@ import (
 
 // A Mounted is a file system that serves.
 type Mounted struct {
-	s     *server
-	at    mountInfo // as it was when it was mounted
-	alive *announcement
-	done  chan struct{}
+	s       *server
+	counted *counted
+	at      mountInfo // as it was when it was mounted
+	alive   *announcement
+	done    chan struct{}
 }
 
 // Mount shows src at dir and returns when it serves. Over what a killed distfs
@@ -56,7 +57,11 @@ func (s *server) mount(point string) (*Mounted, error) {
 		return nil, err
 	}
 	m, err := s.serve(point, fd, options)
-	if err != nil {
+	var gone *notMountedError
+	switch {
+	case errors.As(err, &gone):
+		return nil, fmt.Errorf("somebody unmounted it before it served: %w", err)
+	case err != nil:
 		return nil, errors.Join(err, detach(point, true))
 	}
 	return m, nil
@@ -79,17 +84,19 @@ func (s *server) serve(point string, fd int, options *fuse.MountOptions) (*Mount
 		return nil, err
 	}
 	s.conn.limit = requestLimit()
-	srv, err := fuse.NewServer(s, "/dev/fd/"+strconv.Itoa(fd), options)
+	requests := &counted{server: s}
+	srv, err := fuse.NewServer(requests, "/dev/fd/"+strconv.Itoa(fd), options)
 	if err != nil {
 		s.conn.file.Close()
 		alive.withdraw()
 		return nil, err
 	}
 	s.probe()
+	s.lists.start(s)
 	if os.Geteuid() == 0 {
 		s.raiseReadahead(mounted.dev)
 	}
-	m := &Mounted{s: s, at: mounted, alive: alive, done: make(chan struct{})}
+	m := &Mounted{s: s, counted: requests, at: mounted, alive: alive, done: make(chan struct{})}
 	go m.run(srv)
 	return m, nil
 }

@@ -17,6 +17,7 @@ import (
 type mountInfo struct {
 	id     int
 	dev    string // major:minor
+	root   string // which of its directories is seen there
 	point  string
 	fsType string
 }
@@ -42,7 +43,7 @@ func parseMounts(info string) []mountInfo {
 		if err != nil {
 			continue
 		}
-		mounts = append(mounts, mountInfo{id: id, dev: fields[2], point: unescape(fields[4]), fsType: rest[0]})
+		mounts = append(mounts, mountInfo{id: id, dev: fields[2], root: unescape(fields[3]), point: unescape(fields[4]), fsType: rest[0]})
 	}
 	return mounts
 }
@@ -70,12 +71,21 @@ func topmost(point string) (mountInfo, error) {
 	if err != nil {
 		return mountInfo{}, err
 	}
+	m, ok := seen(mounts, point)
+	if !ok {
+		err = &notMountedError{point, "nothing is mounted there"}
+	}
+	return m, err
+}
+
+// seen returns the mount that is seen at point: the last one there.
+func seen(mounts []mountInfo, point string) (mountInfo, bool) {
 	for _, m := range slices.Backward(mounts) {
 		if m.point == point {
-			return m, nil
+			return m, true
 		}
 	}
-	return mountInfo{}, &notMountedError{point}
+	return mountInfo{}, false
 }
 
 // resolve returns the absolute path of dir without symlinks, as mountinfo
@@ -115,9 +125,9 @@ func resolve(dir string) (string, error) {
 const maxLinks = 40
 
 // A notMountedError says that nothing is mounted at a path.
-type notMountedError struct{ point string }
+type notMountedError struct{ path, what string }
 
-func (e *notMountedError) Error() string { return e.point + ": nothing is mounted there" }
+func (e *notMountedError) Error() string { return e.path + ": " + e.what }
 
 // Is makes it fs.ErrNotExist.
 func (e *notMountedError) Is(target error) bool { return target == iofs.ErrNotExist }

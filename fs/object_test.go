@@ -85,6 +85,26 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// TestIdentityStays over mounts of the same: whoever noted an inode finds it.
+func TestIdentityStays(t *testing.T) {
+	src := newSource(t)
+	im := addImage(t, src, 5<<20)
+	src.moveTag(repo+":v2", "a")
+	var before []uint64
+	for range 2 {
+		m := mountSource(t, src, &fs.Options{Platform: amd64})
+		m.list(im.dir)
+		var now []uint64
+		for _, path := range []string{"", "reg.example", repo, im.layer.path(), im.dir, im.dir + "/layers", im.dir + "/manifest.json", repo + ":v2", repo + "/.tags"} {
+			now = append(now, m.stat(m.path(path)).Ino)
+		}
+		if before != nil && !slices.Equal(now, before) {
+			t.Errorf("the inodes are %d, in the mount before they were %d", now, before)
+		}
+		before = now
+	}
+}
+
 func TestSeek(t *testing.T) {
 	const size = 6 << 20
 	src := newSource(t)
@@ -267,6 +287,13 @@ func TestStatfsAndWrites(t *testing.T) {
 	if err != nil || st.Blocks == 0 || st.Files == 0 || st.Namelen != 255 || st.Flags&unix.ST_RDONLY == 0 ||
 		st.Flags&unix.ST_NOSUID == 0 || st.Flags&unix.ST_NODEV == 0 {
 		t.Errorf("statfs = %+v, %v", st, err)
+	}
+	if os.Geteuid() == 0 { // fusermount3 grants nobody else these
+		asked := mountSource(t, src, &fs.Options{Suid: true, Dev: true})
+		st, err := call[string, unix.Statfs_t](asked.agent, "Statfs", asked.dir)
+		if err != nil || st.Flags&unix.ST_RDONLY == 0 || st.Flags&(unix.ST_NOSUID|unix.ST_NODEV) != 0 {
+			t.Errorf("statfs with suid and dev = %+v, %v", st, err)
+		}
 	}
 	for _, command := range []string{
 		"touch x.example", "mkdir " + repo + "/.d", "rm -f " + b.path(), "rmdir reg.example", "mv reg.example b.example",

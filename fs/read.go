@@ -47,7 +47,7 @@ func (r lazyReader) read(ctx context.Context, off int64, n int) (fuse.ReadResult
 	if off >= end {
 		return fuse.ReadResultData(nil), nil
 	}
-	if err := r.n.failures.find(off, end); err != nil {
+	if err := r.n.failures.find(off, end); err != nil && !r.ready(off, end) {
 		return nil, err
 	}
 	result, err := r.wait(ctx, off, end)
@@ -64,6 +64,12 @@ func (r lazyReader) read(ctx context.Context, off int64, n int) (fuse.ReadResult
 		return nil, fmt.Errorf("at %d: %w", off, err)
 	}
 	return result, nil
+}
+
+// ready says whether off to end can be served at once. A readahead that failed
+// may have begun with what is here.
+func (r lazyReader) ready(off, end int64) bool {
+	return !r.n.s.opts.Verify.holds(end, r.obj.Size()) && r.obj.Here(off, end-off)
 }
 
 func (r lazyReader) wait(ctx context.Context, off, end int64) (fuse.ReadResult, error) {
@@ -117,13 +123,14 @@ func (f *failures) add(off, end int64, err error) {
 	f.next = (f.next + 1) % len(f.last)
 }
 
-// find returns the error of a failure that touches [off, end).
+// find returns the error of a failure that touches [off, end). The log has it:
+// who failed first said so.
 func (f *failures) find(off, end int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, l := range f.last {
 		if l.err != nil && off < l.end && l.off < end && time.Now().Before(l.until) {
-			return l.err
+			return &saidError{l.err}
 		}
 	}
 	return nil

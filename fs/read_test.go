@@ -65,6 +65,29 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// TestFailureSparesWhatIsHere reads on until what is here ends: a readahead
+// that goes beyond it fails, and takes none of it along.
+func TestFailureSparesWhatIsHere(t *testing.T) {
+	src := newSource(t)
+	b := src.add(repo, "", content(1, 8*mib)).gate()
+	m := mountSource(t, src, nil)
+	b.release(0, 5)
+	b.edit(func(b *blob) { b.fail = syscall.ENETUNREACH })
+	fd, err := call[string, int](m.agent, "Open", m.path(b.path()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for off := int64(0); off < 5*mib; off += 4096 {
+		got, err := call[FileRange, []byte](m.agent, "Pread", FileRange{fd, off, 4096})
+		if err != nil || !bytes.Equal(got, b.content[off:off+4096]) {
+			t.Fatalf("read at %d of %d bytes that are here: %v", off, 5*mib, err)
+		}
+	}
+	if _, err := call[FileRange, []byte](m.agent, "Pread", FileRange{fd, 5 * mib, 1}); !errors.Is(err, syscall.ENETUNREACH) {
+		t.Errorf("read behind them: %v, want ENETUNREACH", err)
+	}
+}
+
 // TestMismatch reads an object that is not what its digest says. Who reads
 // gets all right bytes or EIO, those too who opened it before; when the source
 // is right again, the next open reads it.
@@ -120,7 +143,7 @@ func TestMismatch(t *testing.T) {
 
 func (m *mount) waitForEIO(fd int, off int64) {
 	m.tb.Helper()
-	ctx := within(m.tb, 10*time.Second)
+	ctx := within(m.tb, timeLimit)
 	for {
 		_, err := call[FileRange, []byte](m.agent, "Pread", FileRange{fd, off, 1})
 		if errors.Is(err, syscall.EIO) {

@@ -11,6 +11,7 @@ type recent[K comparable, V any] struct {
 	mu         sync.Mutex
 	young, old map[K]costed[V] // guarded by mu
 	cost       int             // of young; guarded by mu
+	turns      int             // how often old ones were forgotten; guarded by mu
 }
 
 type costed[V any] struct {
@@ -44,12 +45,20 @@ func (r *recent[K, V]) put(k K, v V, cost int) {
 func (r *recent[K, V]) putLocked(k K, v costed[V]) {
 	if r.cost > 0 && r.cost+v.cost > r.limit {
 		r.old, r.young, r.cost = r.young, nil, 0
+		r.turns++
 	}
 	if r.young == nil {
 		r.young = make(map[K]costed[V])
 	}
 	r.cost += v.cost - r.young[k].cost
 	r.young[k] = v
+}
+
+// forgets returns how often old values were forgotten so far.
+func (r *recent[K, V]) forgets() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.turns
 }
 
 // collect returns the values of the keys that match, in no order.

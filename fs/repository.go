@@ -21,20 +21,30 @@ const offlineHolds = time.Second
 // A repository is a directory below a host, or the host itself: a repository,
 // a part of one's path, or both.
 type repository struct {
-	s    *server
-	host string // as it was spelled
-	repo string // the path below the host, "" for the host itself
+	s       *server
+	spelled string // the host as the path has it: in any case, or a twin
+	host    string // the same as it is stored
+	repo    string // the path below the host, "" for the host itself
 }
 
-var _ = directory((*repository)(nil))
+var (
+	_ = directory((*repository)(nil))
+	_ = watchedDir((*repository)(nil))
+	_ = forgettable((*repository)(nil))
+)
 
-// enterRepository returns the directory of that path. Offline it is only there
-// if the store holds something of it.
-func (s *server) enterRepository(host, repo string) (node, error) {
-	if s.opts.Offline && !s.holds(host, repo) {
+// enterHost returns the directory of a host.
+func (s *server) enterHost(spelled, host string) (node, error) {
+	return (&repository{s: s, spelled: spelled, host: locator.CanonicalHost(host)}).enter("")
+}
+
+// enter returns the directory of that path below the host. Offline it is only
+// there if the store holds something of it.
+func (r *repository) enter(repo string) (node, error) {
+	if r.s.opts.Offline && !r.s.holds(r.host, repo) {
 		return nil, iofs.ErrNotExist
 	}
-	return &repository{s: s, host: host, repo: repo}, nil
+	return &repository{s: r.s, spelled: r.spelled, host: r.host, repo: repo}, nil
 }
 
 // holds says whether the store holds something of the repository, or of one
@@ -62,7 +72,14 @@ func (r *repository) attributes() attributes {
 	return directoryAttributes(forever)
 }
 
-func (r *repository) String() string { return join(r.host, r.repo) }
+func (r *repository) String() string { return join(r.spelled, r.repo) }
+
+// stored is the path under which the store knows r.
+func (r *repository) stored() string { return join(r.host, r.repo) }
+
+func (r *repository) watchedPrefix() string { return r.stored() }
+
+func (r *repository) forgotten() { r.s.lists.forgotten(r) }
 
 // locator is the repository of the component name in r, or r itself for "".
 func (r *repository) locator(name string) locator.Locator {
@@ -78,6 +95,9 @@ func join(path, elem string) string {
 }
 
 func (r *repository) lookup(_ context.Context, elem string) (node, error) {
+	if elem == tagsName && r.repo != "" {
+		return newTagFile(r.s, r.locator(""), join(r.String(), elem)), nil
+	}
 	name, err := locator.ParseName(elem)
 	if err != nil || locator.CheckPath(join(r.repo, name.Repo)) != nil {
 		return nil, errNever
@@ -85,7 +105,7 @@ func (r *repository) lookup(_ context.Context, elem string) (node, error) {
 	path := join(r.String(), elem)
 	switch name.Kind {
 	case locator.Component:
-		return r.s.enterRepository(r.host, join(r.repo, name.Repo))
+		return r.enter(join(r.repo, name.Repo))
 	case locator.Object:
 		return r.s.object(r.locator(""), name.Digest, path)
 	case locator.Tag:
@@ -100,7 +120,7 @@ func (r *repository) lookup(_ context.Context, elem string) (node, error) {
 // was read, and the images that were entered. Tags are told offline only, for
 // `ls -l` reads every link that it lists.
 func (r *repository) list(ctx context.Context) ([]entry, error) {
-	children, err := r.s.src.Repos(r.String())
+	children, err := r.s.src.Repos(r.stored())
 	if err != nil {
 		return nil, err
 	}
@@ -163,11 +183,13 @@ func (r *repository) tags(child string) []entry {
 	return entries
 }
 
-// images are the image directories that were entered by name and can be listed
-// themselves without a request, so that no walk fetches anything.
+// images are the image directories that were entered by name, or fetched, and
+// can be listed themselves without a request, so that no walk fetches anything.
 func (r *repository) images(ctx context.Context) []entry {
+	names := append(r.s.visited.names(r.stored()), r.s.fetchedIn(r.stored())...)
+	slices.Sort(names)
 	var entries []entry
-	for _, elem := range r.s.visited.names(r.String()) {
+	for _, elem := range slices.Compact(names) {
 		name, err := locator.ParseName(elem)
 		if err != nil || !r.s.images.here(ctx, r.s, r.locator(name.Repo), name.Digest) {
 			continue

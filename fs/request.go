@@ -29,7 +29,7 @@ func (*tooLongError) Is(target error) bool { return target == os.ErrDeadlineExce
 // begin returns the context of a request. It ends when the caller is about to
 // die, when the connection does, or at the kernel's own limit; end ends it.
 func (s *server) begin(cancel <-chan struct{}, header *fuse.InHeader) (ctx context.Context, end func()) {
-	ctx, stop := context.WithCancelCause(context.Background())
+	ctx, stop := context.WithCancelCause(s.base(header.Unique))
 	pid := header.Pid
 	watched := ctx // the variable is set anew below
 	s.tasks.Go(func() { s.watch(watched, cancel, pid, stop) })

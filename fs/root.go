@@ -8,12 +8,17 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"distfs/locator"
 )
 
 // The root has the hosts.
 type root struct{ s *server }
 
-var _ = directory((*root)(nil))
+var (
+	_ = directory((*root)(nil))
+	_ = watchedDir((*root)(nil))
+)
 
 func (*root) identity() identity { return identity{ino: fuse.FUSE_ROOT_ID} }
 
@@ -21,16 +26,27 @@ func (*root) attributes() attributes { return directoryAttributes(forever) }
 
 func (*root) String() string { return "" }
 
+func (*root) watchedPrefix() string { return "" }
+
 func directoryAttributes(entry time.Duration) attributes {
 	return attributes{mode: syscall.S_IFDIR | 0o555, entry: entry, valid: forever}
 }
 
 // lookup finds any host, by grammar; offline those of which something is held.
+// Docker's other names are links to the one that is listed.
 func (r *root) lookup(_ context.Context, name string) (node, error) {
-	if !r.s.hosts.IsHost(name) {
+	host, ok := r.s.hosts.ParseHost(name)
+	if !ok {
 		return nil, errNever
 	}
-	return r.s.enterRepository(name, "")
+	dir, err := r.s.enterHost(name, host)
+	if err != nil {
+		return nil, err
+	}
+	if to, ok := locator.Alias(host); ok {
+		return newPlainLink(name, to), nil
+	}
+	return dir, nil
 }
 
 // list tells the hosts that are configured or of which something is held.

@@ -29,6 +29,8 @@ type server struct {
 	objects objects
 	images  images
 	visited visited
+	lists   lists
+	fetched fetched
 	replies *replies
 
 	conn  connection     // the kernel's end; set before the first request
@@ -46,6 +48,7 @@ func newServer(src Source, hosts locator.Hosts, opts Options) *server {
 		replies:       newReplies(replyBudget),
 	}
 	s.table = newTable(&root{s})
+	s.tags.current = newRecent[string, *tagLink](maxTagLinks)
 	s.images.documents = newRecent[objectKey, *document](documentBudget)
 	s.images.hints = newRecent[objectKey, ocispec.Descriptor](hintBudget)
 	return s
@@ -149,6 +152,7 @@ const maxName = 255
 
 // close gives back what the kernel did not: after an abort it sends no release.
 func (s *server) close() {
+	s.lists.close()
 	s.tasks.Wait() // nobody waits for them any more
 	for _, h := range s.handles.all() {
 		h.release()

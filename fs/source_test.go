@@ -2,16 +2,14 @@ package fs_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	iofs "io/fs"
+	"iter"
 	"maps"
 	"os"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -31,9 +29,17 @@ type source struct {
 	blobs  map[string]*blob // by repository and digest
 	tags   map[string]ocispec.Descriptor
 	seen   map[string]ocispec.Descriptor // tags as the store knows them
-	asked  []string                      // what a network would have been asked
-	block  chan struct{}                 // not nil: Stat and Resolve wait for it
-	refuse error                         // not nil: what Stat and Resolve answer
+	lists  map[string][]string           // of tags, by repository, in pages of 1000
+	images []locator.Reference           // that are whole
+	listed []string                      // prefixes whose names were asked for
+
+	changed   func([]string) // who watches
+	spoilt    func(digest.Digest)
+	watching  map[string]bool // what
+	unwatched error           // not nil: what Add answers
+	asked     []string        // what a network would have been asked
+	block     chan struct{}   // not nil: Stat and Resolve wait for it
+	refuse    error           // not nil: what Stat and Resolve answer
 }
 
 // A blob is one object of a repository.
@@ -182,6 +188,8 @@ func (b *blob) openNow() int {
 
 func (s *source) StoreDir() string { return s.dir }
 
+func (s *source) Hold(digest.Digest) (release func(), err error) { return func() {}, nil }
+
 func (s *source) get(loc locator.Locator, dgst digest.Digest) *blob {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -285,7 +293,56 @@ func (s *source) knownBlobs(f func(b *blob)) {
 	}
 }
 
+func (s *source) Images() ([]locator.Reference, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.images), nil
+}
+
+func (s *source) Watch(changed func([]string), spoilt func(digest.Digest)) (fs.Watcher, error) {
+	s.set(func(s *source) { s.changed, s.spoilt, s.watching = changed, spoilt, map[string]bool{} })
+	return watcher{s}, nil
+}
+
+// A watcher is that of the source's last mount.
+type watcher struct{ s *source }
+
+func (w watcher) Add(prefix string) error {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	w.s.watching[prefix] = true
+	return w.s.unwatched
+}
+
+func (w watcher) Remove(prefix string) { w.s.set(func(s *source) { delete(s.watching, prefix) }) }
+
+func (w watcher) Sync() error { return nil }
+
+func (w watcher) Close() error { return nil }
+
+// tell says that something changed.
+func (s *source) tell(prefixes ...string) {
+	s.mu.Lock()
+	changed := s.changed
+	s.mu.Unlock()
+	changed(prefixes)
+}
+
+// listings returns how often the names below prefix were asked for.
+func (s *source) listings(prefix string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, p := range s.listed {
+		if p == prefix {
+			n++
+		}
+	}
+	return n
+}
+
 func (s *source) Repos(prefix string) ([]string, error) {
+	s.set(func(s *source) { s.listed = append(s.listed, prefix) })
 	names := map[string]bool{}
 	s.knownBlobs(func(b *blob) {
 		rest, ok := strings.CutPrefix("/"+b.loc.String(), "/"+prefix)
@@ -320,6 +377,29 @@ func (s *source) Tags(loc locator.Locator) (map[string]ocispec.Descriptor, error
 	return tags, nil
 }
 
+func (s *source) ListTags(ctx context.Context, loc locator.Locator) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for i := 0; ; i++ {
+			if i%1000 == 0 {
+				if err := s.ask(ctx, "tags "+loc.String()); err != nil {
+					yield("", err)
+					return
+				}
+			}
+			s.mu.Lock()
+			list, known := s.lists[loc.String()]
+			s.mu.Unlock()
+			switch {
+			case !known:
+				yield("", fmt.Errorf("tags %s: 404: %w", loc, iofs.ErrNotExist))
+				return
+			case i == len(list) || !yield(list[i], nil):
+				return
+			}
+		}
+	}
+}
+
 func (s *source) Open(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor) (fs.Object, error) {
 	b := s.get(loc, desc.Digest)
 	if b == nil {
@@ -330,98 +410,6 @@ func (s *source) Open(ctx context.Context, loc locator.Locator, desc ocispec.Des
 	b.opens++
 	b.all++
 	return &object{b: b}, nil
-}
-
-// An object is one open of a blob.
-type object struct {
-	b    *blob
-	once sync.Once
-}
-
-var errMismatch = fmt.Errorf("the digest does not match: %w", syscall.EIO)
-
-func (o *object) Size() int64 { return int64(len(o.b.content)) }
-
-func (o *object) Bad() error {
-	o.b.mu.Lock()
-	defer o.b.mu.Unlock()
-	return o.b.bad
-}
-
-func (o *object) File() *os.File {
-	o.b.mu.Lock()
-	defer o.b.mu.Unlock()
-	return o.b.file
-}
-
-func (o *object) Close() error {
-	o.once.Do(func() { o.b.edit(func(b *blob) { b.opens-- }) })
-	return nil
-}
-
-func (o *object) Wait(ctx context.Context, off, n int64) error {
-	o.b.edit(func(b *blob) { b.waiting++ })
-	defer func() { o.b.edit(func(b *blob) { b.waiting-- }) }()
-	for {
-		o.b.mu.Lock()
-		change, err := o.b.change, errors.Join(o.b.fail, o.b.bad)
-		ready := o.b.fetch(off/mib, (off+n+mib-1)/mib)
-		o.b.mu.Unlock()
-		if ready || err != nil {
-			return err
-		}
-		select {
-		case <-change:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// fetch says whether the MiBs are here, and gets them if they are not gated.
-func (b *blob) fetch(first, end int64) bool {
-	if b.file != nil {
-		return true
-	}
-	for i := first; i < end; i++ {
-		if !b.gated {
-			b.arrived[i] = true
-		}
-		if !b.arrived[i] {
-			return false
-		}
-	}
-	return true
-}
-
-func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	end := min(off+int64(len(p)), o.Size())
-	if err := o.Wait(ctx, off, end-off); err != nil {
-		return 0, err
-	}
-	if f := o.File(); f != nil {
-		return f.ReadAt(p, off)
-	}
-	n := copy(p, o.b.content[off:end])
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-func (o *object) Verify(ctx context.Context) error {
-	o.b.edit(func(b *blob) { b.verifying++ })
-	defer func() { o.b.edit(func(b *blob) { b.verifying-- }) }()
-	if err := o.Wait(ctx, 0, o.Size()); err != nil {
-		return err
-	}
-	o.b.mu.Lock()
-	defer o.b.mu.Unlock()
-	if o.b.desc.Digest.Algorithm().FromBytes(o.b.content) != o.b.desc.Digest {
-		o.b.bad = errMismatch
-		return o.b.bad
-	}
-	return o.b.commit()
 }
 
 // content returns n bytes that differ from MiB to MiB and by seed.

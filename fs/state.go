@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,7 +33,7 @@ func defaultStateDir() string {
 // state directory, which must be the user's own.
 func lockState(dir string) (unlock func(), err error) {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, iofs.ErrExist) {
-		return nil, err
+		return nil, fmt.Errorf("what is mounted is noted in /run, $XDG_RUNTIME_DIR, /run/user/UID or $TMPDIR, one of which must be there for this user to write to: %w", err)
 	}
 	if err := checkState(dir); err != nil {
 		return nil, err
@@ -178,22 +179,39 @@ func clearDead(point, stateDir string) error {
 	}
 }
 
-// Unmount takes a mount of distfs away from dir, a dead one too. One that is
-// in use it leaves, with an error that says so (for root, syscall.EBUSY).
-func Unmount(dir string) error {
+// IsMounted says why not, if what is mounted at dir is not a distfs, dead or
+// alive. The error is fs.ErrNotExist if nothing is.
+func IsMounted(dir string) error {
+	_, err := mountedAt(dir)
+	return err
+}
+
+func mountedAt(dir string) (mountInfo, error) {
 	point, err := resolve(dir)
 	if err != nil {
-		return fmt.Errorf("unmount: %w", err)
+		return mountInfo{}, err
 	}
 	m, err := topmost(point)
+	if err == nil && m.fsType != fsType {
+		err = fmt.Errorf("%s: %s is mounted there, not distfs", point, m.fsType)
+	}
+	return m, err
+}
+
+// Unmount takes a mount of distfs away from dir, a dead one too. One that is
+// in use it leaves, with an error that says so (for root, syscall.EBUSY). It
+// waits, but not longer than that, for the process that served it to end, which
+// gives the store back.
+func Unmount(dir string, wait time.Duration) error {
+	m, err := mountedAt(dir)
 	if err != nil {
 		return fmt.Errorf("unmount: %w", err)
 	}
-	if m.fsType != fsType {
-		return fmt.Errorf("unmount %s: %s is mounted there, not distfs", point, m.fsType)
-	}
+	point := m.point
 	pid, known, err := owner(defaultStateDir(), m)
 	dead := err == nil && known && pid == 0
+	served := openProcess(pid) // before another one can have its number
+	defer served.close()
 	err = detach(point, dead)
 	switch {
 	case errors.Is(err, unix.EBUSY) && pid > 0:
@@ -204,5 +222,6 @@ func Unmount(dir string) error {
 	if dead {
 		os.Remove(statePath(defaultStateDir(), m))
 	}
+	served.await(wait)
 	return nil
 }

@@ -22,12 +22,15 @@ const (
 	staleHolds = 5 * time.Second
 )
 
-// tags are the links of tags, each by the path as it was spelled. The zero
-// value is ready.
+// maxTagLinks is how many links of tags are remembered, whether the kernel
+// knows them or not. One that is not is asked for anew.
+const maxTagLinks = 1 << 13
+
+// tags are the links of tags.
 type tags struct {
 	mu      sync.Mutex
-	current map[string]*tagLink // that look-ups return; guarded by mu
-	last    uint64              // the number of the last resolution; guarded by mu
+	current *recent[string, *tagLink] // that look-ups return, by the path as it was spelled
+	last    uint64                    // the number of the last resolution; guarded by mu
 }
 
 // A tagLink is one resolution of a tag. It gets its target when it is asked
@@ -41,9 +44,11 @@ type tagLink struct {
 	name locator.Name
 	path string
 	last ocispec.Descriptor // what the resolution before this one found
+	said bool               // that one served what was known before, and the log says why
 
 	asked flight[struct{}]
 	mu    sync.Mutex
+	stale bool               // desc is what was known before; guarded by mu
 	desc  ocispec.Descriptor // the zero value until it is resolved; guarded by mu
 	until time.Time          // for which look-ups return this link; guarded by mu
 }
@@ -51,7 +56,6 @@ type tagLink struct {
 var (
 	_ = asker((*tagLink)(nil))
 	_ = link((*tagLink)(nil))
-	_ = forgettable((*tagLink)(nil))
 )
 
 // tag returns the link that stands for the tag at present, without asking.
@@ -63,31 +67,18 @@ func (s *server) tag(loc locator.Locator, name locator.Name, path string) (node,
 	}
 	s.tags.mu.Lock()
 	defer s.tags.mu.Unlock()
-	t := s.tags.current[path]
-	if t != nil && !t.isOver() {
+	t, ok := s.tags.current.get(path)
+	if ok && !t.isOver() {
 		return t, nil
 	}
 	s.tags.last++
 	next := &tagLink{s: s, loc: loc, name: name, path: path}
 	next.id = identify("tag", path, strconv.FormatUint(s.tags.last, 10))
-	if t != nil {
-		next.last = t.descriptor()
+	if ok {
+		next.last, next.said = t.descriptor(), t.isStale()
 	}
-	if s.tags.current == nil {
-		s.tags.current = make(map[string]*tagLink)
-	}
-	s.tags.current[path] = next
+	s.tags.current.put(path, next, 1)
 	return next, nil
-}
-
-// forgotten lets go of a link that the kernel no longer knows. What its tag
-// was is in the store.
-func (t *tagLink) forgotten() {
-	t.s.tags.mu.Lock()
-	defer t.s.tags.mu.Unlock()
-	if t.s.tags.current[t.path] == t {
-		delete(t.s.tags.current, t.path)
-	}
 }
 
 func (t *tagLink) identity() identity { return t.id }
@@ -98,6 +89,12 @@ func (t *tagLink) descriptor() ocispec.Descriptor {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.desc
+}
+
+func (t *tagLink) isStale() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stale
 }
 
 func (t *tagLink) isOver() bool {
@@ -115,8 +112,12 @@ func (t *tagLink) attributes() attributes {
 	return linkAttributes(t.target(), max(0, time.Until(t.until)))
 }
 
-// target is beside the link, in the directory as it was spelled.
-func (t *tagLink) target() string { return t.name.Repo + "@" + string(t.desc.Digest) }
+// target is beside the link, in the directory as it was spelled; a twin's is a
+// twin.
+func (t *tagLink) target() string {
+	to := locator.Name{Kind: locator.Image, Repo: t.name.Repo, Digest: t.desc.Digest, Twin: t.name.Twin}
+	return to.String()
+}
 
 func (t *tagLink) readlink(ctx context.Context) (string, error) {
 	if err := t.ask(ctx); err != nil {
@@ -139,14 +140,15 @@ func (t *tagLink) ask(ctx context.Context) error {
 }
 
 // resolve binds the link. What the tag was before serves on if the remote does
-// not answer in time, or answers anything but that there is no such tag.
+// not answer in time, or answers anything but that there is no such tag; the
+// log says so once, until the remote answers again.
 func (t *tagLink) resolve(ctx context.Context) error {
 	last := t.lastKnown()
 	if t.s.opts.Offline {
 		if last.Digest == "" {
 			return iofs.ErrNotExist
 		}
-		t.bind(last, offlineHolds)
+		t.bind(last, offlineHolds, false)
 		return nil
 	}
 	if last.Digest != "" {
@@ -157,14 +159,16 @@ func (t *tagLink) resolve(ctx context.Context) error {
 	desc, err := t.s.src.Resolve(ctx, locator.Reference{Locator: t.loc, Tag: t.name.Tag})
 	switch {
 	case err == nil:
-		t.s.images.learn(t.loc, desc)
-		t.bind(desc, t.s.opts.TagTTL)
+		t.s.learn(t.loc, desc)
+		t.bind(desc, t.s.opts.TagTTL, false)
 		return nil
 	case last.Digest == "" || errors.Is(err, iofs.ErrNotExist) || errors.Is(ctx.Err(), context.Canceled):
 		return err
 	}
-	t.s.log.Warn("the last known digest of the tag serves on", "path", t.path, "digest", last.Digest, "err", err)
-	t.bind(last, staleHolds)
+	if !t.said {
+		t.s.log.Warn("the last known digest of the tag serves on", "path", t.path, "digest", last.Digest, "err", bounded(err))
+	}
+	t.bind(last, staleHolds, true)
 	return nil
 }
 
@@ -180,8 +184,8 @@ func (t *tagLink) lastKnown() ocispec.Descriptor {
 	return held[t.name.Tag]
 }
 
-func (t *tagLink) bind(desc ocispec.Descriptor, holds time.Duration) {
+func (t *tagLink) bind(desc ocispec.Descriptor, holds time.Duration, stale bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.desc, t.until = desc, time.Now().Add(holds)
+	t.desc, t.stale, t.until = desc, stale, time.Now().Add(holds)
 }

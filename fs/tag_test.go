@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -75,11 +74,7 @@ func TestTag(t *testing.T) {
 		m := mountSource(t, src, nil) // that never saw the tag, but the store did
 		src.set(func(s *source) { s.block = make(chan struct{}) })
 		defer src.set(func(s *source) { s.block = nil })
-		began := time.Now()
-		want(m, "d")
-		if took := time.Since(began); took > 30*time.Second {
-			t.Errorf("a slow remote took %v", took)
-		}
+		want(m, "d") // which is not waited for: it never answers
 	})
 	t.Run("gone", func(t *testing.T) {
 		m := mountSource(t, src, &fs.Options{TagTTL: -1})

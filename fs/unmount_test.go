@@ -172,7 +172,7 @@ func TestLinkToMount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := fs.Unmount(link); err != nil {
+	if err := fs.Unmount(link, 0); err != nil {
 		t.Error(err)
 	}
 	m.Wait()
@@ -210,7 +210,7 @@ func TestRemount(t *testing.T) {
 			t.Fatalf("mount %d: %v", i, err)
 		}
 		defer m.Wait()
-		if err := fs.Unmount(dir); err != nil {
+		if err := fs.Unmount(dir, 0); err != nil {
 			t.Fatalf("unmount %d: %v", i, err)
 		}
 	}
@@ -241,10 +241,10 @@ func TestAborted(t *testing.T) {
 func TestUnmount(t *testing.T) {
 	needMounts(t)
 	args := MountArgs{t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "state")}
-	if err := fs.Unmount(args.Dir); !errors.Is(err, iofs.ErrNotExist) {
+	if err := fs.Unmount(args.Dir, 0); !errors.Is(err, iofs.ErrNotExist) {
 		t.Errorf("Unmount of no mount = %v", err)
 	}
-	if err := fs.Unmount("/proc"); err == nil || !strings.Contains(err.Error(), "not distfs") {
+	if err := fs.Unmount("/proc", 0); err == nil || !strings.Contains(err.Error(), "not distfs") {
 		t.Errorf("Unmount of another file system = %v", err)
 	}
 	for _, dead := range []bool{false, true} {
@@ -255,7 +255,7 @@ func TestUnmount(t *testing.T) {
 		if dead {
 			server.stop()
 		}
-		if err := fs.Unmount(args.Dir); err != nil {
+		if err := fs.Unmount(args.Dir, 0); err != nil {
 			t.Errorf("Unmount, dead %v: %v", dead, err)
 		}
 		if !dead {
@@ -333,7 +333,7 @@ func TestUser(t *testing.T) {
 		user.stop()
 		server.stop()
 	}
-	if err := fs.Unmount(args.Dir); err != nil {
+	if err := fs.Unmount(args.Dir, 0); err != nil {
 		t.Error(err)
 	}
 }
@@ -408,5 +408,9 @@ func TestMountRefuses(t *testing.T) {
 	}
 	if _, err := fs.Mount(t.TempDir(), src, nil, &fs.Options{StateDir: open}); err == nil {
 		t.Errorf("mount with a state directory that all can write to works")
+	}
+	nowhere := &fs.Options{StateDir: filepath.Join(t.TempDir(), "none", "x")}
+	if _, err := fs.Mount(t.TempDir(), src, nil, nowhere); !errors.Is(err, syscall.ENOENT) || !strings.Contains(err.Error(), "$XDG_RUNTIME_DIR") {
+		t.Errorf("mount without a state directory: %v, want what it may be", err)
 	}
 }

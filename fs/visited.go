@@ -16,18 +16,20 @@ type visited struct {
 	n       int                 // guarded by mu
 }
 
-func (v *visited) add(dir, name string) {
+// add says whether the name is a new one that listings show.
+func (v *visited) add(dir, name string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	i, found := slices.BinarySearch(v.entered[dir], name)
 	if found || v.n == maxVisited {
-		return
+		return false
 	}
 	if v.entered == nil {
 		v.entered = make(map[string][]string)
 	}
 	v.entered[dir] = slices.Insert(v.entered[dir], i, name)
 	v.n++
+	return true
 }
 
 func (v *visited) names(dir string) []string {

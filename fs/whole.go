@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -21,8 +22,17 @@ type whole struct {
 	path string
 	form form
 
-	object  shared[Object] // of formCached
-	backing shared[int32]  // of formPassed: the kernel's number of the file
+	attempt int
+	spoilt  atomic.Bool // it was found to have other bytes
+
+	object  shared[Object]  // of formCached
+	backing shared[backing] // of formPassed
+}
+
+// A backing is a file that the kernel reads itself.
+type backing struct {
+	id      int32  // the kernel's number of it
+	release func() // lets the store evict it
 }
 
 var (
@@ -32,15 +42,18 @@ var (
 )
 
 func newWhole(s *server, k objectKey, desc ocispec.Descriptor, path string, f form) *whole {
-	w := &whole{s: s, key: k, desc: desc, path: path, form: f}
-	w.id = identifyObject(k.loc, k.dgst, s.objects.attempt(k), f)
+	w := &whole{s: s, key: k, desc: desc, path: path, form: f, attempt: s.objects.attempt(k)}
+	w.id = identifyObject(k.loc, k.dgst, w.attempt, f)
 	w.object.open = func(ctx context.Context) (Object, error) {
 		obj, _, err := w.openObject(ctx)
 		return obj, err
 	}
 	w.object.close = func(o Object) { o.Close() }
 	w.backing.open = w.register
-	w.backing.close = func(id int32) { s.conn.unregister(id) }
+	w.backing.close = func(b backing) {
+		s.conn.unregister(b.id)
+		b.release()
+	}
 	return w
 }
 
@@ -58,14 +71,17 @@ func (w *whole) forgotten() {
 }
 
 func (w *whole) open(ctx context.Context) (*handle, error) {
+	if w.spoilt.Load() {
+		return nil, errStale
+	}
 	if w.form == formPassed {
-		id, err := w.backing.acquire(ctx, &w.s.tasks)
+		b, err := w.backing.acquire(ctx, &w.s.tasks)
 		if err != nil {
 			return nil, err
 		}
 		return &handle{
 			flags:   fuse.FOPEN_PASSTHROUGH | fuse.FOPEN_NOFLUSH,
-			backing: id,
+			backing: b.id,
 			release: w.backing.release,
 		}, nil
 	}
@@ -98,19 +114,24 @@ func (w *whole) openObject(ctx context.Context) (Object, *os.File, error) {
 
 // register hands the file to the kernel, which keeps it open from then on. If
 // it does not want it, the next look-up finds a node that is read without.
-func (w *whole) register(ctx context.Context) (int32, error) {
+func (w *whole) register(ctx context.Context) (backing, error) {
 	obj, file, err := w.openObject(ctx)
 	if err != nil {
-		return 0, err
+		return backing{}, err
 	}
 	defer obj.Close()
+	release, err := w.s.src.Hold(w.key.dgst)
+	if err != nil {
+		return backing{}, err
+	}
 	id, err := w.s.conn.register(file)
 	if err != nil {
+		release()
 		w.s.objects.refused(w.key)
 		w.s.log.Warn("no passthrough for this object", "path", w.path, "err", err)
-		return 0, errStale
+		return backing{}, errStale
 	}
-	return id, nil
+	return backing{id, release}, nil
 }
 
 // A wholeReader reads from the store's file.
@@ -127,6 +148,10 @@ func (r wholeReader) read(ctx context.Context, off int64, n int) (fuse.ReadResul
 	result, err := r.w.s.replies.fill(ctx, r.obj, off, end)
 	if err != nil {
 		return nil, fmt.Errorf("at %d: %w", off, err)
+	}
+	if bad := r.obj.Bad(); bad != nil { // it was found while it was read
+		result.Done()
+		return nil, fmt.Errorf("%w: %w", bad, syscall.EIO)
 	}
 	return result, nil
 }

@@ -8,11 +8,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A PlatformError says that an index has nothing for a platform.
+// A PlatformError says that an index has nothing for a platform, or that an
+// image is for another one.
 // It is fs.ErrNotExist to errors.Is.
 type PlatformError struct {
 	Want ocispec.Platform
 	Have []string // the platforms there are, each once, in the index's order
+
+	Alone bool // it is one image, in no index
 }
 
 // Error lists the first platforms there are.
@@ -24,6 +27,9 @@ func (e *PlatformError) Error() string {
 		have = "no image at all"
 	case len(e.Have) > most:
 		have += " and " + strconv.Itoa(len(e.Have)-most) + " more"
+	}
+	if e.Alone {
+		return "no image for " + format(e.Want) + ": it is one for " + have
 	}
 	return "no image for " + format(e.Want) + ", the index has " + have
 }
@@ -78,6 +84,21 @@ func (d *Document) Choose(p ocispec.Platform) (ocispec.Descriptor, error) {
 		none.Have = append(none.Have, "images without a platform")
 	}
 	return ocispec.Descriptor{}, none
+}
+
+// Fits is a *PlatformError if an image for have does not run where one for want
+// was asked for, by the rules of Choose. 32-bit ARM without a variant, as configs
+// of old images have it, may be any.
+func Fits(have, want ocispec.Platform) error {
+	anyARM := have.Variant == ""
+	have, want = normalize(have), normalize(want)
+	if anyARM && have.Architecture == "arm" && want.Architecture == "arm" {
+		have.Variant = want.Variant
+	}
+	if ladder := compatible(want); nearness(ladder, want, have) == len(ladder) {
+		return &PlatformError{Want: want, Have: []string{format(have)}, Alone: true}
+	}
+	return nil
 }
 
 // nearness returns on which rung of p's ladder have stands; len(ladder) is none.

@@ -38,6 +38,40 @@ func indexOf(platforms ...string) *image.Document {
 	return d
 }
 
+// TestFits: an image alone is held to what was asked for as an index's are, but
+// for what its config leaves open.
+func TestFits(t *testing.T) {
+	for _, c := range []struct {
+		config, want string
+		ok           bool
+	}{
+		{`{"os":"linux","architecture":"amd64"}`, "linux/amd64", true},
+		{`{"os":"linux","architecture":"amd64"}`, "linux/amd64/v3", true},
+		{`{"os":"linux","architecture":"amd64"}`, "linux/arm64", false},
+		{`{"os":"linux","architecture":"arm64","variant":"v8"}`, "linux/arm64", true},
+		{`{"os":"linux","architecture":"arm64"}`, "linux/amd64", false},
+		{`{"os":"linux","architecture":"arm"}`, "linux/arm/v6", true},
+		{`{"os":"linux","architecture":"arm","variant":"v7"}`, "linux/arm/v6", false},
+		{`{"os":"windows","architecture":"amd64","os.version":"10.0.20348.1"}`, "windows(10.0.17763)/amd64", false},
+		{`{"os":"linux"}`, "linux/arm64", true},
+		{`{"os":1,"architecture":"amd64"}`, "linux/arm64", true},
+		{`{}`, "linux/arm64", true},
+		{``, "linux/arm64", true},
+	} {
+		want, err := image.ParsePlatform(c.want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		have, ok := image.ConfigPlatform([]byte(c.config))
+		if ok {
+			err = image.Fits(have, want)
+		}
+		if (err == nil) != c.ok || err != nil && !errors.Is(err, iofs.ErrNotExist) {
+			t.Errorf("Fits(%s, %s) = %v, want ok %v", c.config, c.want, err, c.ok)
+		}
+	}
+}
+
 func TestChoose(t *testing.T) {
 	for _, c := range []struct {
 		have string // separated by spaces; - is an entry without a platform

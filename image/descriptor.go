@@ -79,18 +79,7 @@ func (v value) descriptorField(key string, desc *ocispec.Descriptor) error {
 // checked for its length and for being printable ASCII, not for its grammar,
 // which not all artifacts keep.
 func (v value) mediaType(into *string) error {
-	if err := v.str(into); err != nil {
-		return err
-	}
-	if len(*into) > maxMediaType {
-		return v.errorf("is %d bytes long, at most %d are allowed", len(*into), maxMediaType)
-	}
-	for i := range len(*into) {
-		if c := (*into)[i]; c < ' ' || c > '~' {
-			return v.errorf("%s is no media type", quote(*into))
-		}
-	}
-	return nil
+	return v.printable(into, maxMediaType, "is no media type")
 }
 
 func (v value) digest(into *digest.Digest) error {
@@ -119,17 +108,7 @@ func (v value) data(into *[]byte) error {
 }
 
 func (v value) strings(into *[]string) error {
-	return v.elements(maxEntries, func(v value) error {
-		var s string
-		if err := v.str(&s); err != nil {
-			return err
-		}
-		if *v.left--; *v.left < 0 {
-			return v.errorf("is too much: the document has more than %d entries", maxEntries)
-		}
-		*into = append(*into, s)
-		return nil
-	})
+	return v.list(maxEntries, value.str, into)
 }
 
 func (v value) annotations(into *map[string]string) error {
@@ -144,21 +123,32 @@ func (v value) annotations(into *map[string]string) error {
 	})
 }
 
+// platform reads what an image is for, which goes into other documents, into
+// paths and onto terminals.
 func (v value) platform(p *ocispec.Platform) error {
 	known := []string{"architecture", "os", "os.version", "os.features", "variant"}
 	return v.fields(known, func(key string, v value) error {
 		switch key {
 		case "architecture":
-			return optional(v, v.str, &p.Architecture)
+			return optional(v, v.word, &p.Architecture)
 		case "os":
-			return optional(v, v.str, &p.OS)
+			return optional(v, v.word, &p.OS)
 		case "os.version":
-			return optional(v, v.str, &p.OSVersion)
+			return optional(v, v.word, &p.OSVersion)
 		case "os.features":
-			return optional(v, v.strings, &p.OSFeatures)
+			return optional(v, v.features, &p.OSFeatures)
 		case "variant":
-			return optional(v, v.str, &p.Variant)
+			return optional(v, v.word, &p.Variant)
 		}
 		return nil
 	})
+}
+
+// word reads a string of a platform.
+func (v value) word(into *string) error {
+	return v.printable(into, maxWord, "is not printable ASCII")
+}
+
+func (v value) features(into *[]string) error {
+	return v.list(maxFeatures, value.word, into)
 }

@@ -80,6 +80,11 @@ func TestParseRefusesDescriptors(t *testing.T) {
 		{field(full + `,"platform":{"os.version":1}`), "platform.os.version: is no string"},
 		{field(full + `,"platform":{"os.features":"x"}`), "platform.os.features: is no array"},
 		{field(full + `,"platform":{"variant":8}`), "platform.variant: is no string"},
+		{field(full + `,"platform":{"os.version":"` + strings.Repeat("x", 256) + `"}`), "platform.os.version: is 256 bytes long, at most 255 are allowed"},
+		{field(full + `,"platform":{"os":"\u001b[2J"}`), `platform.os: "\x1b[2J" is not printable ASCII`},
+		{field(full + `,"platform":{"architecture":"\u202e"}`), "platform.architecture: "},
+		{field(full + `,"platform":{"variant":"\n"}`), "platform.variant: "},
+		{field(full + `,"platform":{"os.features":["a","\u0000"]}`), "platform.os.features[1]: "},
 	})
 }
 
@@ -120,7 +125,7 @@ func TestParseBounds(t *testing.T) {
 		{`{"manifests":[` + strings.Repeat(`{},`, 1<<20) + `{}]}`, "manifests[0]: has no mediaType"},
 		{manifest(`"annotations":{` + strings.Join(annotations, ",") + `},`), "annotations: is too large"},
 		{index("", desc("a/b", dgstA, 1, `,"urls":[`+strings.Repeat(`"",`, 250_000)+`""]`)), "urls"},
-		{index("", desc("a/b", dgstA, 1, `,"platform":{"os.features":[`+strings.Repeat(`"",`, 199_999)+`""]}`)), "more than 200000 entries"},
+		{index("", desc("a/b", dgstA, 1, `,"platform":{"os.features":[`+strings.Repeat(`"",`, 32)+`""]}`)), "platform.os.features: has more than 32 elements"},
 	})
 }
 

@@ -23,8 +23,8 @@ import (
 const (
 	MediaTypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 	MediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	MediaTypeDockerConfig   = "application/vnd.docker.container.image.v1+json"
 
-	dockerConfig        = "application/vnd.docker.container.image.v1+json"
 	dockerSchema1       = "application/vnd.docker.distribution.manifest.v1+json"
 	dockerSchema1Signed = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 )
@@ -37,6 +37,8 @@ const (
 
 	maxEntries   = 200_000 // fields, annotations, URLs and features in all of it
 	maxMediaType = 255     // bytes of one: 127 on each side of the slash (RFC 6838, 4.2)
+	maxWord      = 255     // bytes of an OS, an architecture, and the like; the longest in use have some 20
+	maxFeatures  = 32      // os.features of a platform; Windows knows one
 )
 
 // A Document is a manifest or an index.
@@ -88,6 +90,26 @@ func IsIndex(mediaType string) bool {
 		return true
 	}
 	return false
+}
+
+// IsConfig says whether mediaType is that of the config of an image of a file
+// system.
+func IsConfig(mediaType string) bool {
+	switch essence(mediaType) {
+	case ocispec.MediaTypeImageConfig, MediaTypeDockerConfig:
+		return true
+	}
+	return false
+}
+
+// CheckType refuses, by an *Error, what is never read whatever its bytes are:
+// docker's schema 1.
+func CheckType(mediaType string) error {
+	switch essence(mediaType) {
+	case dockerSchema1, dockerSchema1Signed:
+		return schema1()
+	}
+	return nil
 }
 
 // essence returns a media type without its parameters and in lower case.

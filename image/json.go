@@ -82,8 +82,8 @@ func (v value) fields(known []string, f func(key string, v value) error) error {
 		if err := dec.Decode(&field.raw); err != nil {
 			return v.errorf("is no object")
 		}
-		if *v.left--; *v.left < 0 {
-			return v.errorf("is too large: the document has more than %d entries", maxEntries)
+		if err := v.count(); err != nil {
+			return err
 		}
 		field.where = v.key(plain(key))
 		if err := f(key, field); err != nil {
@@ -121,6 +121,43 @@ func (v value) str(into *string) error {
 	}
 	if err := json.Unmarshal(v.raw, into); err != nil {
 		return v.errorf("is no string")
+	}
+	return nil
+}
+
+// printable reads a string of so many bytes of printable ASCII at most. Of another
+// one it says what it is not.
+func (v value) printable(into *string, most int, not string) error {
+	if err := v.str(into); err != nil {
+		return err
+	}
+	if len(*into) > most {
+		return v.errorf("is %d bytes long, at most %d are allowed", len(*into), most)
+	}
+	for i := range len(*into) {
+		if c := (*into)[i]; c < ' ' || c > '~' {
+			return v.errorf("%s %s", quote(*into), not)
+		}
+	}
+	return nil
+}
+
+// list reads an array of strings, each by read.
+func (v value) list(limit int, read func(value, *string) error, into *[]string) error {
+	return v.elements(limit, func(v value) error {
+		var s string
+		if err := read(v, &s); err != nil {
+			return err
+		}
+		*into = append(*into, s)
+		return v.count()
+	})
+}
+
+// count counts one more entry of the document.
+func (v value) count() error {
+	if *v.left--; *v.left < 0 {
+		return v.errorf("is too large: the document has more than %d entries", maxEntries)
 	}
 	return nil
 }

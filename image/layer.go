@@ -12,6 +12,19 @@ func LayerName(i int, mediaType string) string {
 	return strconv.Itoa(i) + layerSuffix(essence(mediaType))
 }
 
+// IsLayer says whether mediaType is one of a file system's layers: a tar,
+// compressed or not.
+func IsLayer(mediaType string) bool {
+	return strings.HasPrefix(layerSuffix(essence(mediaType)), ".tar")
+}
+
+// IsForeign says whether a layer is not for others to distribute (image-spec
+// v1.1, layer.md, "Non-Distributable Layers").
+func IsForeign(mediaType string) bool {
+	return strings.HasPrefix(mediaType, "application/vnd.oci.image.layer.nondistributable.v1.tar") ||
+		strings.HasPrefix(mediaType, "application/vnd.docker.image.rootfs.foreign.diff.tar")
+}
+
 // layerSuffix knows OCI's spelling of a compression, "tar+gzip", and
 // docker's, "tar.gzip".
 func layerSuffix(mediaType string) string {

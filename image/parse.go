@@ -103,10 +103,10 @@ func schema1() error {
 func (d *draft) settle(declared string) error {
 	own := essence(d.doc.MediaType)
 	for _, t := range []string{declared, own} {
-		switch {
-		case t == dockerSchema1 || t == dockerSchema1Signed:
-			return schema1()
-		case !IsManifest(t) && !saysNothing(t):
+		if err := CheckType(t); err != nil {
+			return err
+		}
+		if !IsManifest(t) && !saysNothing(t) {
 			return &Error{Where: "mediaType", Why: quote(t) + " is neither a manifest's nor an index's"}
 		}
 	}
@@ -146,7 +146,7 @@ func saysNothing(mediaType string) bool {
 // byConfig returns the manifest's type by that of its config: docker's has one
 // of its own.
 func (d *draft) byConfig() string {
-	if d.doc.Config != nil && essence(d.doc.Config.MediaType) == dockerConfig {
+	if d.doc.Config != nil && essence(d.doc.Config.MediaType) == MediaTypeDockerConfig {
 		return MediaTypeDockerManifest
 	}
 	return ocispec.MediaTypeImageManifest
@@ -168,6 +168,9 @@ func (d *draft) complete() error {
 		if !d.has[key] {
 			return &Error{Where: key, Why: "is missing in a document of the media type " + d.doc.MediaType}
 		}
+	}
+	if d.doc.Config != nil && IsForeign(d.doc.Config.MediaType) { // an image is whole without such a layer
+		return &Error{Where: "config", Why: "is of the media type of a layer that is not for others to distribute"}
 	}
 	return nil
 }

@@ -229,6 +229,7 @@ func TestParseRefusesKinds(t *testing.T) {
 		{`{` + mediaType(ociManifest) + `"config":` + configDesc() + `}`, "layers: is missing"},
 		{`{` + mediaType(ociManifest) + `"layers":[]}`, "config: is missing"},
 		{`{"layers":[]}`, "config: is missing"},
+		{`{"layers":[],"config":` + desc("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", dgstA, 10, "") + `}`, "config: is of the media type of a layer"},
 		{`{` + mediaType(ociIndex) + `"schemaVersion":2}`, "manifests: is missing"},
 		{manifest(mediaType("application/vnd.oci.artifact.manifest.v1+json")), "is neither a manifest's nor an index's"},
 		{manifest(`"mediaType":"\u001b[2J",`), `"\x1b[2j" is neither`},

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"strings"
@@ -39,6 +40,15 @@ func ParsePlatform(s string) (ocispec.Platform, error) {
 		p.Variant = parts[2]
 	}
 	return normalize(p), nil
+}
+
+// ConfigPlatform returns the platform that an image's config says it is for; ok
+// is false where it says none.
+func ConfigPlatform(config []byte) (p ocispec.Platform, ok bool) {
+	if len(config) > MaxBytes || json.Unmarshal(config, &p) != nil || p.OS == "" || p.Architecture == "" {
+		return ocispec.Platform{}, false
+	}
+	return p, true
 }
 
 // isPlatformWord says whether s is letters, digits, and `_`, `.` and `-`

@@ -12,7 +12,7 @@ const maxQuoted = 80
 // It is fs.ErrInvalid to errors.Is.
 type Error struct {
 	Input string // the whole input, as it came
-	Part  string // "host", "path", "tag", "digest", "reference", "object", "name"
+	Part  string // "host", "configured host", "path", "tag", "digest", "reference", "object", "name"
 	Why   string // without the input, or with pieces of it quoted and bounded
 }
 

@@ -1,11 +1,14 @@
 package locator_test
 
 import (
+	"net/http"
 	"regexp"
 	"strings"
 	"testing"
 
 	"distfs/locator"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // The grammars as the specifications write them, to compare with.
@@ -56,7 +59,7 @@ func FuzzCheckTag(f *testing.F) {
 func FuzzParseName(f *testing.F) {
 	for _, s := range []string{
 		"", "..", ".git", "redis", "redis:7", "redis@" + sha256a, "redis:7@" + sha256a, sha256a,
-		"sha256:7", "a:b:c", "a@b@c", "redis=7", "a\x00", strings.Repeat("a", 256),
+		"sha256:7", "a:b:c", "a@b@c", "redis=7", "a\x00", strings.Repeat("a", 256), twinA, "redis=7@" + twinA, "redis=7@" + sha256a, "=",
 	} {
 		f.Add(s)
 	}
@@ -65,7 +68,8 @@ func FuzzParseName(f *testing.F) {
 	object := whole(specDigest)
 	f.Fuzz(func(t *testing.T, s string) {
 		name, err := locator.ParseName(s)
-		want := len(s) <= 255 && spec.MatchString(s) && (!reserved.MatchString(s) || object.MatchString(s))
+		plain := strings.ReplaceAll(s, "=", ":")
+		want := len(s) <= 255 && spec.MatchString(plain) && (!reserved.MatchString(plain) || object.MatchString(plain))
 		if (err == nil) != want {
 			t.Fatalf("ParseName(%q) = %+v, %v, the specification says %t", s, name, err, want)
 		}
@@ -73,8 +77,15 @@ func FuzzParseName(f *testing.F) {
 			wantOneLine(t, err)
 			return
 		}
-		if name.String() != s {
+		// A name with an = is a twin, and no other name is.
+		if name.Twin != (plain != s) || name.Plain() != plain || strings.Contains(name.Plain(), "=") {
+			t.Errorf("ParseName(%q) = %+v, Plain() = %q", s, name, name.Plain())
+		}
+		if want := name.String(); name.Twin && want != strings.ReplaceAll(s, ":", "=") || !name.Twin && want != s {
 			t.Errorf("ParseName(%q).String() = %q", s, name)
+		}
+		if again, err := locator.ParseName(name.String()); err != nil || again != name {
+			t.Errorf("ParseName(%q) = %+v, which reads back as %+v, %v", s, name, again, err)
 		}
 		kind := locator.Component
 		switch {
@@ -113,8 +124,54 @@ func FuzzIsHost(f *testing.F) {
 		if !hosts().IsHost(canonical) || locator.CanonicalHost(canonical) != canonical {
 			t.Errorf("CanonicalHost(%q) = %q, which is not canonical", s, canonical)
 		}
-		if a, b := hosts().Remote(s), hosts().Remote(canonical); a != b {
+		if a, b := hosts().Remote(s), hosts().Remote(canonical); !cmp.Equal(a, b) {
 			t.Errorf("Remote(%q) = %+v, Remote(%q) = %+v", s, a, canonical, b)
+		}
+	})
+}
+
+func FuzzMirror(f *testing.F) {
+	for _, s := range []string{"", "m.test", "https://m.test/v2/x", "http://[::1]:5000/", "m.test/a b", "m.test/%2e%2e/x", "m.test//", "https://m.test?x", "dir"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		h := locator.Hosts{"a.test": {Mirrors: []string{s}}, "dir": {Layouts: "/srv"}}
+		if h.Validate() != nil {
+			return
+		}
+		m := h.Remote("a.test").Mirrors[0]
+		if m.Kind == locator.Layouts {
+			return
+		}
+		root := m.Root
+		if root == "" {
+			root = "/v2"
+		}
+		url := "https://" + m.Addr + root + "/a/blobs/x"
+		u, err := http.NewRequest(http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatalf("mirror %q gives %q: %v", s, url, err)
+		}
+		if u.URL.Host != m.Addr || u.URL.User != nil || u.URL.RawQuery != "" || !strings.HasSuffix(u.URL.Path, "/a/blobs/x") || strings.Contains(u.URL.EscapedPath(), "/../") {
+			t.Errorf("mirror %q gives %q", s, url)
+		}
+	})
+}
+
+func FuzzParseHost(f *testing.F) {
+	for _, s := range []string{"", "..", "=", "localhost", "localhost=5000", "[==1]=80", "a=b", "a.b", "local", "local=80", "docker.io=443"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		host, ok := hosts().ParseHost(s)
+		if plain := strings.ReplaceAll(s, "=", ":"); host != plain || ok != hosts().IsHost(plain) {
+			t.Errorf("ParseHost(%q) = %q, %t, IsHost(%q) = %t", s, host, ok, plain, hosts().IsHost(plain))
+		}
+		if strings.Contains(s, "=") && hosts().IsHost(s) {
+			t.Errorf("IsHost(%q), which is a twin", s)
+		}
+		if twin, twinOK := hosts().ParseHost(locator.Twin(s)); ok && (!twinOK || twin != host) {
+			t.Errorf("ParseHost(%q) = %q, %t, of %q it is %q", locator.Twin(s), twin, twinOK, s, host)
 		}
 	})
 }

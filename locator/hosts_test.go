@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"distfs/locator"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestIsHost(t *testing.T) {
@@ -31,6 +33,33 @@ func TestIsHost(t *testing.T) {
 	}
 	if locator.Hosts(nil).IsHost("local") {
 		t.Errorf(`nil.IsHost("local") = true`)
+	}
+}
+
+func TestParseHost(t *testing.T) {
+	for in, want := range map[string]string{
+		"localhost=5000": "localhost:5000", "localhost:5000": "localhost:5000", "[==1]=80": "[::1]:80",
+		"ghcr.io": "ghcr.io", "GHCR.io=443": "GHCR.io:443", "local": "local",
+	} {
+		if got, ok := hosts().ParseHost(in); got != want || !ok {
+			t.Errorf("ParseHost(%q) = %q, %t, want %q", in, got, ok, want)
+		}
+	}
+	for _, in := range []string{"", "=", "Makefile", "redis=", "redis=v1", ".git=80", "localhost=0", "a=1=2"} {
+		if got, ok := hosts().ParseHost(in); ok {
+			t.Errorf("ParseHost(%q) = %q, true", in, got)
+		}
+	}
+}
+
+func TestAlias(t *testing.T) {
+	for host, want := range map[string]bool{
+		"index.docker.io": true, "Registry-1.docker.io": true,
+		"docker.io": false, "Docker.IO": false, "GHCR.io": false, "index.docker.io:443": false, "[::01]": false,
+	} {
+		if to, ok := locator.Alias(host); ok != want || ok && to != "docker.io" {
+			t.Errorf("Alias(%q) = %q, %t, want %t", host, to, ok, want)
+		}
 	}
 }
 
@@ -82,17 +111,48 @@ func TestRemote(t *testing.T) {
 		"foo.localhost":      {Addr: "foo.localhost"},
 		"0.0.0.0":            {Addr: "0.0.0.0"},
 	} {
-		if got := h.Remote(host); got != want {
-			t.Errorf("Remote(%q) = %+v, want %+v", host, got, want)
+		if diff := cmp.Diff(want, h.Remote(host)); diff != "" {
+			t.Errorf("Remote(%q) (-want +got):\n%s", host, diff)
 		}
+	}
+}
+
+func TestMirrorsOfHost(t *testing.T) {
+	pair := []locator.KeyPair{{Cert: "/c", Key: "/k"}}
+	h := locator.Hosts{
+		"docker.io": {Client: pair, Mirrors: []string{
+			"m.test", "http://M.test:80/", "https://m.test/v2/proxy", "m.test/hub/", "localhost:5000", "ca.test", "plain.test", "https://plain.test", "dir", "http://dir", "docker.io/other",
+		}},
+		"ca.test":    {CA: []string{"/ca"}, Mirrors: []string{"not.test"}},
+		"plain.test": {PlainHTTP: true},
+		"dir":        {Layouts: "/srv"},
+	}
+	want := locator.Remote{Addr: "registry-1.docker.io", Client: pair, Mirrors: []locator.Remote{
+		{Addr: "m.test"},
+		{Addr: "m.test:80", PlainHTTP: true},
+		{Addr: "m.test", Root: "/v2/proxy"},
+		{Addr: "m.test", Root: "/hub/v2"},
+		{Addr: "localhost:5000", Fallback: true},
+		{Addr: "ca.test", CA: []string{"/ca"}},
+		{Addr: "plain.test", PlainHTTP: true},
+		{Addr: "plain.test"},
+		{Kind: locator.Layouts, Addr: "/srv"},
+		{Addr: "dir", PlainHTTP: true},
+		{Addr: "registry-1.docker.io", Root: "/other/v2", Client: pair},
+	}}
+	if err := h.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, h.Remote("docker.io")); diff != "" {
+		t.Errorf("Remote (-want +got):\n%s", diff)
 	}
 }
 
 func TestRemoteOfDockerConfigured(t *testing.T) {
 	h := locator.Hosts{"docker.io": {Layouts: "/srv"}}
 	want := locator.Remote{Kind: locator.Layouts, Addr: "/srv"}
-	if got := h.Remote("registry-1.docker.io"); got != want {
-		t.Errorf("Remote = %+v, want %+v", got, want)
+	if diff := cmp.Diff(want, h.Remote("registry-1.docker.io")); diff != "" {
+		t.Errorf("Remote (-want +got):\n%s", diff)
 	}
 }
 
@@ -122,6 +182,16 @@ func TestValidate(t *testing.T) {
 		{name: "[0::1]", why: "write [::1]"},
 		{name: "local", why: `layouts "/a\x00"`, host: locator.Host{Layouts: "/a\x00"}},
 		{name: "local", why: "layouts and plain_http", host: locator.Host{Layouts: "/a", PlainHTTP: true}},
+		{name: "local", why: "layouts and ca", host: locator.Host{Layouts: "/a", CA: []string{"/ca"}}},
+		{name: "local", why: "layouts and mirrors", host: locator.Host{Layouts: "/a", Mirrors: []string{"m.test"}}},
+		{name: "local", why: "plain_http and ca", host: locator.Host{PlainHTTP: true, Client: []locator.KeyPair{{Cert: "/c"}}}},
+		{name: "local", why: "is the host itself", host: locator.Host{Mirrors: []string{"LOCAL"}}},
+		{name: "local", why: `mirror "m.test/v2" is given twice`, host: locator.Host{Mirrors: []string{"m.test", "m.test/v2"}}},
+		{name: "local", why: "is no URL of http or https", host: locator.Host{Mirrors: []string{"ftp://m.test"}}},
+		{name: "local", why: "has a mirror with a user in it", host: locator.Host{Mirrors: []string{"a:b@m.test"}}},
+		{name: "local", why: "more than a host and a path", host: locator.Host{Mirrors: []string{"https://m.test/?ns=x"}}},
+		{name: "local", why: `mirror "" is empty`, host: locator.Host{Mirrors: []string{""}}},
+		{name: "local", why: "17 mirrors", host: locator.Host{Mirrors: make([]string, 17)}},
 	} {
 		err := locator.Hosts{c.name: c.host, "zzz": {}, "z_": {}}.Validate()
 		wantError(t, "Validate", c.name, err, "configured host", c.why)

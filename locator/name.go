@@ -24,10 +24,19 @@ type Name struct {
 	Repo   string        // the component; "" for an Object
 	Tag    string        // "" for a Component and an Object, may be "" for an Image
 	Digest digest.Digest // "" for a Component and a Tag
+	Twin   bool          // spelled with `=` for colons; never a Component
 }
 
-// String returns the element that ParseName reads as n.
+// String returns an element that ParseName reads as n: a twin has no colon.
 func (n Name) String() string {
+	if n.Twin {
+		return Twin(n.Plain())
+	}
+	return n.Plain()
+}
+
+// Plain returns the element that means the same and is no twin.
+func (n Name) Plain() string {
 	if n.Kind == Object {
 		return string(n.Digest)
 	}
@@ -40,25 +49,26 @@ const maxName = 255
 
 // ParseName reads one element of a path below a host. It takes no more than
 // 255 bytes, and no element of two meanings: what begins with an algorithm and
-// a colon is an object or nothing, never a tag of a repository "sha256". The
-// error is an *Error.
+// a colon is an object or nothing, never a tag of a repository "sha256". An `=`
+// may stand for each colon. The error is an *Error.
 func ParseName(elem string) (Name, error) {
 	if len(elem) > maxName {
 		return Name{}, fault("is "+strconv.Itoa(len(elem))+" bytes long, at most 255 are allowed").in(elem, "name")
 	}
-	rest, d, isImage := strings.Cut(elem, "@")
+	name, isTwin := colons(elem)
+	rest, d, isImage := strings.Cut(name, "@")
 	repo, tag, isTagged := strings.Cut(rest, ":")
 	if isTagged && !isImage && hexLen(repo) != 0 {
-		dgst, f := scanDigest(elem)
+		dgst, f := scanDigest(name)
 		if f != "" {
 			return Name{}, f.in(elem, "digest")
 		}
-		return Name{Kind: Object, Digest: dgst}, nil
+		return Name{Kind: Object, Digest: dgst, Twin: isTwin}, nil
 	}
 	if f := componentFault(repo); f != "" {
 		return Name{}, f.in(elem, "name")
 	}
-	n := Name{Kind: Component, Repo: repo}
+	n := Name{Kind: Component, Repo: repo, Twin: isTwin}
 	if isTagged {
 		if f := tagFault(tag); f != "" {
 			return Name{}, f.in(elem, "tag")

@@ -9,6 +9,8 @@ import (
 	"distfs/locator"
 )
 
+var twinA = locator.Twin(sha256a)
+
 func TestParseName(t *testing.T) {
 	long := strings.Repeat("a", 100)
 	for in, want := range map[string]locator.Name{
@@ -28,6 +30,10 @@ func TestParseName(t *testing.T) {
 		"redis:7@" + sha256a:                   {Kind: locator.Image, Repo: "redis", Tag: "7", Digest: sha256a},
 		"sha256@" + sha256a:                    {Kind: locator.Image, Repo: "sha256", Digest: sha256a},
 		long + ":" + long[:82] + "@" + sha256a: {Kind: locator.Image, Repo: long, Tag: long[:82], Digest: sha256a},
+		"redis=7":                              {Kind: locator.Tag, Repo: "redis", Tag: "7", Twin: true},
+		twinA:                                  {Kind: locator.Object, Digest: sha256a, Twin: true},
+		"redis@" + twinA:                       {Kind: locator.Image, Repo: "redis", Digest: sha256a, Twin: true},
+		"redis=7@" + twinA:                     {Kind: locator.Image, Repo: "redis", Tag: "7", Digest: sha256a, Twin: true},
 	} {
 		got, err := locator.ParseName(in)
 		if err != nil || got != want {
@@ -35,6 +41,16 @@ func TestParseName(t *testing.T) {
 		}
 		if got.String() != in {
 			t.Errorf("ParseName(%q).String() = %q", in, got)
+		}
+	}
+}
+
+// TestParseNameMixed reads a name in which `=` stands for some of the colons.
+func TestParseNameMixed(t *testing.T) {
+	for _, in := range []string{"redis:7@" + twinA, "redis=7@" + sha256a} {
+		got, err := locator.ParseName(in)
+		if err != nil || got.String() != "redis=7@"+twinA || got.Plain() != "redis:7@"+sha256a {
+			t.Errorf("ParseName(%q) = %+v, %v, want the twin of redis:7@%s", in, got, err, sha256a)
 		}
 	}
 }
@@ -53,7 +69,6 @@ func TestParseNameRefuses(t *testing.T) {
 		{"a\x00", "name", `has "\x00"`},
 		{"a\xff\xfe", "name", `has "\xff"`},
 		{"a~", "name", `has "~"`},
-		{"redis=7", "name", `has "="`},
 		{strings.Repeat("a", 256), "name", "256 bytes long"},
 		{strings.Repeat("a", 100) + ":" + strings.Repeat("a", 83) + "@" + sha256a, "name", "256 bytes long"},
 		{":", "name", "is empty"},
@@ -71,6 +86,11 @@ func TestParseNameRefuses(t *testing.T) {
 		{"sha512:" + hex64, "digest", "sha512 has 128"},
 		{"sha256:" + strings.ToUpper(hex64), "digest", "upper-case digit"},
 		{"sha256:" + hex64[:63] + "g", "digest", `has "g"`},
+		{"=", "name", "is empty"},
+		{"redis=", "tag", "is empty"},
+		{"redis=a=b", "tag", `has ":"`},
+		{"sha256=abc", "digest", "has 3 digits"},
+		{".git=a", "name", `begins with "."`},
 	} {
 		_, err := locator.ParseName(c.in)
 		wantError(t, "ParseName", c.in, err, c.part, c.why)

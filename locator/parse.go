@@ -30,7 +30,7 @@ func refuse(s, part string, loc Locator, object string) error {
 	if _, _, err := ParseObject(object); err == nil {
 		right += " and " + quote(strings.TrimPrefix(object, "@"))
 	}
-	return &Error{Input: s, Part: part, Why: "a locator has none, the object is an argument of its own: " + right}
+	return &Error{Input: s, Part: part, Why: "a locator has none; where an object is wanted too, it is an argument of its own: " + right}
 }
 
 // ParseReference reads [HOST/]PATH[:TAG][@DIGEST] as docker does: without a

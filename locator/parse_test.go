@@ -97,7 +97,7 @@ func TestParseLocatorRefuses(t *testing.T) {
 		{"-a.com/b", "host", "hyphen"},
 		{"a-.com/b", "host", "hyphen"},
 		{"a_b.com/b", "host", `has "_"`},
-		{"user:pw@a.com/b", "digest", "a locator has none"},
+		{"user:pw@a.com/b", "digest", "a locator has none; where"},
 		{"1.2.3/a", "host", "no IPv4 address"},
 		{"256.1.1.1/a", "host", "no IPv4 address"},
 		{"127.1/a", "host", "no IPv4 address"},

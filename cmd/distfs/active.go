@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	iofs "io/fs"
 	"time"
 
 	"distfs/content"
@@ -39,7 +37,7 @@ type ingesting struct {
 }
 
 func (p *program) active(out *output) error {
-	all, err := p.ingests()
+	all, err := inStore(p, nil, (*content.Store).Ingests)
 	if err != nil {
 		return err
 	}
@@ -56,20 +54,7 @@ func (p *program) active(out *output) error {
 	now := time.Now()
 	rows := make([][]string, len(all))
 	for i, s := range all {
-		rows[i] = []string{s.Ref, humanSize(s.Local), humanSize(s.Offset) + "/" + humanSize(s.Total), humanAge(s.Started, now)}
+		rows[i] = []string{cell(s.Ref), humanSize(s.Local), humanSize(s.Offset) + "/" + humanSize(s.Total), humanAge(s.Started, now)}
 	}
 	return p.printTable([]string{"REF", "SIZE", "OFFSET/TOTAL", "AGE"}, rows)
-}
-
-// ingests returns the status of all ingests, none if there is no store.
-func (p *program) ingests() ([]content.Status, error) {
-	store, err := p.existing()
-	if errors.Is(err, iofs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	all, err := store.Ingests()
-	return all, errors.Join(err, store.Close())
 }

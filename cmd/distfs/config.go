@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	iofs "io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"distfs/fetch"
 	"distfs/locator"
 
 	"github.com/pelletier/go-toml/v2"
@@ -24,6 +26,9 @@ import (
 //	tag_ttl = "5m"
 //	[host."images.test"]
 //	layouts = "../images"
+//	[host."docker.io"]
+//	mirrors = ["mirror.test:5000", "https://harbor.test/v2/hub"]
+//	ca = "mirror.pem"
 type config struct {
 	name  string         // of the file, for messages
 	flags map[string]any // by key, as TOML has them
@@ -32,8 +37,11 @@ type config struct {
 
 // A hostTable is what a file says of one host.
 type hostTable struct {
-	Layouts   string `toml:"layouts"` // relative to the file's folder
-	PlainHTTP bool   `toml:"plain_http"`
+	Layouts   string   `toml:"layouts"` // this and all files: relative to the file's folder
+	PlainHTTP bool     `toml:"plain_http"`
+	Mirrors   []string `toml:"mirrors"`
+	CA        any      `toml:"ca"`     // a file, or a list of files
+	Client    any      `toml:"client"` // as containerd has it
 }
 
 // configFiles reads the file that --config names, else the user's and then
@@ -69,6 +77,24 @@ func (p *program) configDirs() []string {
 	return []string{p.etc}
 }
 
+// certsDirs are the folders where containerd's hosts.toml may be: beside each
+// configuration that is looked for, and containerd's own; or the one that was
+// named.
+func (p *program) certsDirs() []string {
+	if p.flags.certsDir != "" {
+		return []string{p.flags.certsDir}
+	}
+	dirs := p.configDirs()
+	if p.flags.config != "" {
+		dirs = []string{filepath.Dir(p.flags.config), p.etc}
+	}
+	dirs = append(dirs, filepath.Join(filepath.Dir(p.etc), "containerd"))
+	for i := range dirs {
+		dirs[i] = filepath.Join(dirs[i], "certs.d")
+	}
+	return dirs
+}
+
 // keys returns the flags of all commands, by their keys in a file. Their
 // values are not the program's.
 func (p *program) keys() map[string]*pflag.Flag {
@@ -98,15 +124,15 @@ func readConfig(name string, known map[string]*pflag.Flag) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
-	for k := range c.flags {
+	for _, k := range slices.Sorted(maps.Keys(c.flags)) {
 		value, _, _ := c.value(known[k])
 		_, list := c.flags[k].([]any)
 		_, wanted := known[k].Value.(*mountOptions)
 		if value == "" || list && !wanted {
-			return nil, fmt.Errorf("%s: %s: no value for it: %v", name, k, c.flags[k])
+			return nil, fmt.Errorf("%s:%d: %s: no value for it: %v", name, lineOf(b, k), k, c.flags[k])
 		}
 		if err := known[k].Value.Set(value); err != nil {
-			return nil, fmt.Errorf("%s: %s: %q: %w", name, k, value, err)
+			return nil, fmt.Errorf("%s:%d: %s: %q: %w", name, lineOf(b, k), k, value, err)
 		}
 	}
 	for host, t := range tables {
@@ -145,6 +171,10 @@ func (c *config) decode(b []byte, known map[string]*pflag.Flag) (map[string]host
 		return nil, fmt.Errorf("%s:%d: unknown key %q", c.name, line, strings.Join(e.Key(), "."))
 	case errors.As(err, &malformed):
 		line, _ := malformed.Position()
+		if key := malformed.Key(); strings.Contains(err.Error(), "cannot ") && len(key) > 0 {
+			// Its own words are about Go's types.
+			return nil, fmt.Errorf("%s:%d: %s: it wants another kind of value", c.name, line, strings.Join(key, "."))
+		}
 		return nil, fmt.Errorf("%s:%d: %w", c.name, line, err)
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", c.name, err)
@@ -158,24 +188,58 @@ func (c *config) decode(b []byte, known map[string]*pflag.Flag) (map[string]host
 	return tables, nil
 }
 
-func (c *config) addHost(name string, t hostTable) error {
-	h := locator.Host{Layouts: t.Layouts, PlainHTTP: t.PlainHTTP}
-	if h.Layouts != "" && !filepath.IsAbs(h.Layouts) {
-		dir, err := filepath.Abs(filepath.Dir(c.name))
-		if err != nil {
-			return err
+// lineOf returns the line on which a good file sets a flag's key.
+func lineOf(file []byte, key string) int {
+	line := 0
+	for text := range bytes.Lines(file) {
+		line++
+		name, _, _ := bytes.Cut(text, []byte("="))
+		if string(bytes.Trim(name, " \t\"'")) == key {
+			break
 		}
-		h.Layouts = filepath.Join(dir, h.Layouts)
+	}
+	return line
+}
+
+func (c *config) addHost(name string, t hostTable) error {
+	dir, err := filepath.Abs(filepath.Dir(c.name))
+	if err != nil {
+		return err
+	}
+	h := locator.Host{PlainHTTP: t.PlainHTTP, Mirrors: t.Mirrors}
+	if h.Layouts, err = c.path(t.Layouts); err != nil {
+		return err
+	}
+	if h.CA, err = fetch.PEMFiles(t.CA, dir); err != nil {
+		return fmt.Errorf("host.%q.ca: %w", name, err)
+	}
+	if h.Client, err = fetch.KeyPairs(t.Client, dir); err != nil {
+		return fmt.Errorf("host.%q.client: %w", name, err)
 	}
 	c.hosts[name] = h
 	return nil
+}
+
+// path is name as the file means it: relative to the file's own folder.
+func (c *config) path(name string) (string, error) {
+	if name == "" || filepath.IsAbs(name) {
+		return name, nil
+	}
+	dir, err := filepath.Abs(filepath.Dir(c.name))
+	return filepath.Join(dir, name), err
 }
 
 // value looks into the file. A list is one text, its parts joined by
 // commas; what is no text, number, truth or list of them is "".
 func (c *config) value(f *pflag.Flag) (value, from string, ok bool) {
 	v, ok := c.flags[key(f.Name)]
-	return text(v), c.name + ": " + key(f.Name), ok
+	value = text(v)
+	if _, is := f.Value.(*path); is {
+		if abs, err := c.path(value); err == nil {
+			value = abs
+		}
+	}
+	return value, c.name + ": " + key(f.Name), ok
 }
 
 func text(v any) string {

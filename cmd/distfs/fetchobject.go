@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"strings"
 
 	"distfs/content"
 	"distfs/fetch"
@@ -46,21 +47,11 @@ func (p *program) fetchObject(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	f := p.fetcher(store, fetch.Options{FillBelow: math.MaxInt64})
+	f := p.fetcher(store, fetch.Options{FillBelow: math.MaxInt64, TakeWord: true})
+	control := p.attend(store, f.Active, "fetch-object "+strings.Join(args, " "))
 	err = p.writeTarget(ctx, f, &t)
+	control.close()
 	return errors.Join(err, f.Close(), store.Close())
-}
-
-// target parses args and says on standard error what a short form was taken for.
-func (p *program) target(args []string) (target, error) {
-	t, err := parseTarget(p.hosts, args)
-	if err != nil {
-		return target{}, err
-	}
-	if s := t.taken(args[0], len(args) == 1); s != "" {
-		p.say(s)
-	}
-	return t, nil
 }
 
 func (p *program) writeTarget(ctx context.Context, f *fetch.Fetcher, t *target) error {
@@ -80,7 +71,8 @@ func (p *program) writeTarget(ctx context.Context, f *fetch.Fetcher, t *target) 
 }
 
 // writeObject writes obj to standard output as it arrives, and its end when
-// the digest of the whole matched. When it returns nil the store has it.
+// the digest of the whole matched. When it returns nil the store has it, or a
+// line on standard error says why not.
 func (p *program) writeObject(ctx context.Context, obj *fetch.Object) error {
 	held := obj.Size()
 	if held > verifiedFirst {
@@ -97,7 +89,12 @@ func (p *program) writeObject(ctx context.Context, obj *fetch.Object) error {
 	if err := p.writeRange(ctx, obj, at, obj.Size()-at); err != nil {
 		return err
 	}
-	return obj.Commit(ctx)
+	err = obj.Commit(ctx)
+	if errors.Is(err, fetch.ErrNotKept) {
+		p.complain(err)
+		return nil
+	}
+	return err
 }
 
 // writeArriving writes obj up to byte end, in the order of the bytes.
@@ -123,9 +120,9 @@ func (p *program) writeRange(ctx context.Context, obj *fetch.Object, off, n int6
 		return err
 	}
 	if f := obj.Data(off, n); f != nil {
-		return send(p.stdout, f, off, n)
+		return send(ctx, p.stdout, f, off, n)
 	}
-	return write(p.stdout, readerAt{ctx, obj}, off, n)
+	return write(ctx, p.stdout, readerAt{ctx, obj}, off, n)
 }
 
 // A readerAt is an object for the time of one call.

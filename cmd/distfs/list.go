@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	iofs "io/fs"
 	"strings"
 	"time"
 
@@ -46,7 +45,7 @@ type listed struct {
 }
 
 func (p *program) list(out *output, quiet bool) error {
-	blobs, err := p.blobs()
+	blobs, err := inStore(p, nil, (*content.Store).Blobs)
 	switch {
 	case err != nil:
 		return err
@@ -70,17 +69,4 @@ func (p *program) list(out *output, quiet bool) error {
 		rows[i] = []string{info.Digest.String(), humanSize(info.Size), humanAge(info.Committed, now)}
 	}
 	return p.printTable([]string{"DIGEST", "SIZE", "AGE"}, rows)
-}
-
-// blobs returns all blobs of the store, none if there is no store.
-func (p *program) blobs() ([]content.Info, error) {
-	store, err := p.existing()
-	if errors.Is(err, iofs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	blobs, err := store.Blobs()
-	return blobs, errors.Join(err, store.Close())
 }

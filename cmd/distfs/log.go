@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"log/slog"
+
+	"distfs/fs"
 )
 
 // newLog returns the logger that the flags ask for.
@@ -14,9 +16,9 @@ func newLog(w io.Writer, level, format string) *slog.Logger {
 	}
 	opts := &slog.HandlerOptions{Level: l}
 	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
+		return slog.New(numbering{slog.NewJSONHandler(w, opts)})
 	}
-	return slog.New(slog.NewTextHandler(w, opts))
+	return slog.New(numbering{slog.NewTextHandler(w, opts)})
 }
 
 // warnings is a handler for work whose errors are returned to who asked for it:
@@ -31,3 +33,20 @@ func (h warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return warnings{h.Handler.WithAttrs(attrs)}
 }
 func (h warnings) WithGroup(name string) slog.Handler { return warnings{h.Handler.WithGroup(name)} }
+
+// numbering puts the number of the kernel's request, on whose behalf something
+// is done, to what is logged of it.
+type numbering struct{ slog.Handler }
+
+func (h numbering) Handle(ctx context.Context, r slog.Record) error {
+	if id, ok := fs.RequestID(ctx); ok {
+		r.AddAttrs(slog.Uint64("request", id))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h numbering) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return numbering{h.Handler.WithAttrs(attrs)}
+}
+
+func (h numbering) WithGroup(name string) slog.Handler { return numbering{h.Handler.WithGroup(name)} }

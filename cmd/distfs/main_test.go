@@ -11,6 +11,8 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"distfs": func() { os.Exit(distfs.Run(os.Args[1:])) },
+		"distfs":            func() { os.Exit(distfs.Call(os.Args)) },
+		"mount.distfs":      func() { os.Exit(distfs.Call(os.Args)) },
+		"mount.fuse.distfs": func() { os.Exit(distfs.Call(os.Args)) },
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -25,9 +26,14 @@ type mountFlags struct {
 	allowOther bool
 	tagTTL     duration
 	fillBelow  fillBelow
+	maxSize    size
 	verify     choice
 	platform   platform
+	metrics    listenAddr
 	dev, suid  bool
+	noexec     bool
+	background bool
+	logFile    path
 }
 
 func (p *program) mountCommand() *cobra.Command {
@@ -42,14 +48,16 @@ func (p *program) mountCommand() *cobra.Command {
 		Short: "Mount all registries at MOUNTPOINT",
 		Long: `Mount all registries at MOUNTPOINT, read-only, and serve until it is unmounted:
 by distfs umount, by SIGINT or by SIGTERM. A second signal ends the process at
-once. "mounted MOUNTPOINT" on standard error says that it serves.
+once. "mounted MOUNTPOINT" on standard error says that it serves. With
+--background another process serves, and this one returns when it does.
 
   MOUNTPOINT/docker.io/library/redis/sha256:…   a blob or manifest, byte for byte
   MOUNTPOINT/docker.io/library/redis:7          an image's directory`,
-		Args: exactly("MOUNTPOINT"),
+		Args:              exactly("MOUNTPOINT"),
+		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.began = true
-			return p.mount(cmd.Context(), args[0], &m)
+			return p.start(cmd.Context(), args[0], &m)
 		},
 	}
 	f := cmd.Flags()
@@ -58,40 +66,106 @@ once. "mounted MOUNTPOINT" on standard error says that it serves.
 	f.BoolVar(&m.allowOther, "allow-other", false, "let other users in, with the credentials of this one")
 	f.Var(&m.tagTTL, "tag-ttl", "ask again what a tag stands for after this time")
 	f.Var(&m.fillBelow, "fill-below", "fetch the whole of what is opened if it is smaller")
+	f.Var(&m.maxSize, "max-size", "evict what was not used for long where the store is larger; 0 keeps all")
 	f.Var(&m.verify, "verify", "hold reads of a large object until its digest matched")
 	f.Var(&m.platform, "platform", "choose this one's manifest of an index")
-	f.VarP(&m.options, "options", "o", "mount options joined by commas: the flags by name, dev, suid")
-	for flag, v := range map[string]*bool{"dev": &m.dev, "suid": &m.suid} {
+	f.Var(&m.metrics, "metrics-addr", "serve metrics for Prometheus at http://ADDR/metrics; without a host it is 127.0.0.1")
+	f.BoolVar(&m.background, "background", false, "return when it is mounted, and serve on in the background")
+	f.Var(&m.logFile, "log-file", "append the log to FILE; with --background the default is /var/log/distfs.log for root, else\n$XDG_STATE_HOME/distfs/mount.log")
+	f.VarP(&m.options, "options", "o", "mount options joined by commas: the flags by name, dev, suid, noexec")
+	for flag, v := range map[string]*bool{"dev": &m.dev, "suid": &m.suid, "noexec": &m.noexec} {
 		f.BoolVar(v, flag, *v, "as the option of mount(8)")
 		f.Lookup(flag).Hidden = true
 	}
 	return cmd
 }
 
-// mount mounts dir and returns when it is unmounted.
-func (p *program) mount(ctx context.Context, dir string, m *mountFlags) error {
+// start mounts dir and returns when it is unmounted; in the background, when it
+// is mounted.
+func (p *program) start(ctx context.Context, dir string, m *mountFlags) error {
 	// What is dead or not to be seen, the mount itself deals with.
 	if info, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		return &os.PathError{Op: "mount", Path: dir, Err: syscall.ENOENT}
 	} else if err == nil && !info.IsDir() {
 		return &os.PathError{Op: "mount", Path: dir, Err: syscall.ENOTDIR}
 	}
+	p.starter = startedBy()
+	switch {
+	case p.starter != nil:
+		var err error
+		if dir, err = p.leave(dir); err != nil {
+			return err
+		}
+	case m.background:
+		return p.launch(ctx, dir, string(m.logFile))
+	case m.logFile != "":
+		log, err := openLog(string(m.logFile))
+		if err != nil {
+			return err
+		}
+		defer log.Close()
+		p.log = newLog(log, p.flags.logLevel.value, p.flags.logFormat.value)
+	}
+	err := p.mount(ctx, dir, m)
+	p.starter.failed(err)
+	return err
+}
+
+// mount mounts dir and returns when it is unmounted.
+func (p *program) mount(ctx context.Context, dir string, m *mountFlags) error {
 	boundMemory()
+	if err := fetch.HideMemory(); err != nil {
+		p.log.Warn("other processes of this user may read its memory", "err", err)
+	}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, endings()...)
 	defer signal.Stop(signals)
 
+	metrics, err := listenMetrics(m.metrics)
+	if err != nil {
+		return fmt.Errorf("--metrics-addr: %w", err)
+	}
+	defer metrics.close()
 	store, err := p.openStore()
 	if err != nil {
 		return err
 	}
-	f := p.fetcher(store, fetch.Options{Offline: m.offline, FillBelow: m.fillBelow.bytes(), Log: p.log})
-	err = p.serve(ctx, dir, &source{f, store}, m, signals)
+	if hides(dir, store.Dir()) {
+		return errors.Join(usagef("mount %s: the store, %s, would lie below it: choose another directory for one of them", dir, store.Dir()), store.Close())
+	}
+	f := p.fetcher(store, fetch.Options{Offline: m.offline, FillBelow: m.fillBelow.bytes(), MaxSize: int64(m.maxSize), Log: p.log})
+	control := p.attend(store, f.Active, "mount "+dir)
+	began := func(m *fs.Mounted) error { control.serves(m); return p.beginMetrics(metrics, f, m) }
+	err = p.serve(ctx, dir, newSource(f, store, p.hosts, p.log), m, signals, began)
+	control.close()
 	return errors.Join(err, f.Close(), store.Close())
 }
 
+// hides says whether path is dir or lies below it: what is mounted there would ask
+// itself for its own files, and wait for ever.
+func hides(dir, path string) bool {
+	point, err := os.Stat(dir)
+	if err != nil {
+		return false // what is dead has no files
+	}
+	path, err = filepath.EvalSymlinks(path)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	for ; err == nil; path = filepath.Dir(path) {
+		var info os.FileInfo
+		if info, err = os.Stat(path); err == nil && os.SameFile(info, point) {
+			return true
+		}
+		if path == filepath.Dir(path) {
+			return false
+		}
+	}
+	return false
+}
+
 // serve mounts src and waits until it is unmounted, which a signal does.
-func (p *program) serve(ctx context.Context, dir string, src *source, m *mountFlags, signals <-chan os.Signal) error {
+func (p *program) serve(ctx context.Context, dir string, src *source, m *mountFlags, signals <-chan os.Signal, began func(*fs.Mounted) error) error {
 	mounted, err := fs.Mount(dir, src, p.hosts, &fs.Options{
 		AllowOther: m.allowOther,
 		Offline:    m.offline,
@@ -100,28 +174,39 @@ func (p *program) serve(ctx context.Context, dir string, src *source, m *mountFl
 		Platform:   ocispec.Platform(m.platform),
 		Dev:        m.dev,
 		Suid:       m.suid,
+		NoExec:     m.noexec,
 		Log:        p.log,
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(p.stderr, "mounted %s\n", oneLine(dir))
+	if err := began(mounted); err != nil {
+		return errors.Join(err, mounted.Unmount())
+	}
+	p.mounted(dir)
+	if err := errors.Join(p.starter.ready(), notify(ctx, "READY=1")); err != nil {
+		return errors.Join(err, mounted.Unmount())
+	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		mounted.Wait()
 	}()
+	p.log.Info("serving", "mountpoint", dir, "store", p.flags.store, "pid", os.Getpid())
+	why := "umount"
 	var failed chan error
 	for {
 		select {
 		case <-ended:
+			p.log.Info("unmounted", "mountpoint", dir, "why", why)
 			return nil
 		case err := <-failed:
 			if err != nil {
 				return err
 			}
 			failed = nil
-		case <-signals:
+		case s := <-signals:
+			why = s.String()
 			if failed != nil {
 				// The first may not have come far: timeout(1) sends two at once.
 				if err := mounted.Abandon(); err != nil {
@@ -129,6 +214,7 @@ func (p *program) serve(ctx context.Context, dir string, src *source, m *mountFl
 				}
 				os.Exit(1)
 			}
+			_ = notify(ctx, "STOPPING=1") // who does not hear it sees the process end
 			failed = make(chan error, 1)
 			go func() { failed <- mounted.Unmount() }()
 		case <-ctx.Done():
@@ -136,6 +222,9 @@ func (p *program) serve(ctx context.Context, dir string, src *source, m *mountFl
 		}
 	}
 }
+
+// mounted says that dir is mounted.
+func (p *program) mounted(dir string) { fmt.Fprintf(p.stderr, "mounted %s\n", oneLine(dir)) }
 
 // verifyModes are the values of --verify.
 var verifyModes = map[string]fs.Verify{
@@ -162,8 +251,8 @@ func endings() []os.Signal {
 	return s
 }
 
-// A mount lives long and its garbage is short-lived buffers: it is collected
-// early, unless the environment says otherwise.
+// What moves bytes lives long, or moves many, and its garbage is short-lived
+// buffers: it is collected early, unless the environment says otherwise.
 const (
 	gcPercent   = 50
 	memoryLimit = 48 << 20

@@ -30,11 +30,11 @@ func (o *mountOptions) Set(s string) error {
 // others to read.
 var (
 	granted = []string{
-		"ro", "exec", "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev",
+		"ro", "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev",
 		"atime", "noatime", "relatime", "norelatime", "strictatime", "nostrictatime", "diratime", "nodiratime", "lazytime", "nolazytime",
 		"async", "sync", "dirsync", "silent", "loud", "iversion", "noiversion", "nomand", "nosymfollow", "symfollow",
 	}
-	opposite = map[string]string{"nodev": "dev", "nosuid": "suid"}
+	opposite = map[string]string{"nodev": "dev", "nosuid": "suid", "exec": "noexec"}
 )
 
 // take returns what the options given since the last call make of flags, by
@@ -46,7 +46,7 @@ func (o *mountOptions) take(flags *pflag.FlagSet) (map[string]string, error) {
 	for _, opt := range given {
 		name, value, hasValue := strings.Cut(opt, "=")
 		switch {
-		case opt == "" || slices.Contains(granted, opt) || strings.HasPrefix(name, "x-") || name == "comment":
+		case isGranted(opt):
 			continue
 		case opt == "rw":
 			return nil, errors.New("rw: a mount is read-only")
@@ -67,4 +67,20 @@ func (o *mountOptions) take(flags *pflag.FlagSet) (map[string]string, error) {
 		named[f.Name] = value
 	}
 	return named, nil
+}
+
+// isGranted says whether opt is one of mount(8)'s that change nothing here.
+// It writes user=NAME for who mounts by the option user.
+func isGranted(opt string) bool {
+	name, _, _ := strings.Cut(opt, "=")
+	return opt == "" || slices.Contains(granted, opt) || name == "comment" || name == "user" ||
+		strings.HasPrefix(name, "x-") || strings.HasPrefix(name, "X-")
+}
+
+// knownOptions are those of opts, joined by commas, that take knows with flags.
+func knownOptions(opts string, flags *pflag.FlagSet) string {
+	return strings.Join(slices.DeleteFunc(strings.Split(opts, ","), func(opt string) bool {
+		name, _, _ := strings.Cut(opt, "=")
+		return !isGranted(opt) && opposite[opt] == "" && flags.Lookup(strings.ReplaceAll(name, "_", "-")) == nil
+	}), ",")
 }

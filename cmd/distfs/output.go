@@ -3,11 +3,17 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 // An output is the flag -o of the commands that print a table.
@@ -26,19 +32,53 @@ func (p *program) printJSON(v any) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.stdout.Write(append(b, '\n'))
+	_, err = p.stdout.Write(append(plainJSON(b), '\n'))
 	return err
+}
+
+// plainJSON is b with escapes for what moves a cursor or turns text around, which
+// JSON leaves as it is and a terminal may act upon.
+func plainJSON(b []byte) []byte {
+	plain := make([]byte, 0, len(b))
+	for len(b) > 0 {
+		r, size := utf8.DecodeRune(b)
+		switch {
+		case r == '\n' || unicode.IsGraphic(r):
+			plain = append(plain, b[:size]...)
+		case r > 0xffff:
+			first, second := utf16.EncodeRune(r)
+			plain = fmt.Appendf(plain, `\u%04x\u%04x`, first, second)
+		default:
+			plain = fmt.Appendf(plain, `\u%04x`, r)
+		}
+		b = b[size:]
+	}
+	return plain
 }
 
 // printTable prints rows under a header, in columns.
 func (p *program) printTable(header []string, rows [][]string) error {
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	return writeTable(p.stdout, header, rows)
+}
+
+func writeTable(to io.Writer, header []string, rows [][]string) error {
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	for _, row := range append([][]string{header}, rows...) {
 		if _, err := fmt.Fprintln(w, strings.Join(row, "\t")); err != nil {
 			return err
 		}
 	}
 	return w.Flush()
+}
+
+// isTerminal says whether w, which may be a file that is read, is a terminal.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 // humanSize is n to three digits, in units of 1024; "-" where it is unknown.

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"distfs/content"
 	"distfs/fetch"
@@ -32,20 +33,31 @@ type program struct {
 	// dial opens connections to registries; nil is a net.Dialer.
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	flags globalFlags
-	hosts locator.Hosts // as configured
-	log   *slog.Logger
-	began bool // flags, arguments and configuration are good and the command runs
+	flags   globalFlags
+	hosts   locator.Hosts // as configured
+	log     *slog.Logger
+	args    []string // of the run
+	starter *starter // of a mount in the background
+	help    helpText
+	began   bool // flags, arguments and configuration are good and the command runs
 }
 
 // globalFlags are those of every command.
 type globalFlags struct {
 	store     string
 	config    string
+	certsDir  string
 	timeout   duration
 	logLevel  choice
 	logFormat choice
 }
+
+// errInterrupted is the error of a command that a signal ended.
+var errInterrupted = errors.New("interrupted")
+
+// exitInterrupted is what a shell makes of an end by SIGINT: a script that is
+// interrupted then ends with its command.
+const exitInterrupted = 130
 
 // grace is how long an interrupted command may take to end.
 const grace = 5 * time.Second
@@ -58,9 +70,14 @@ func (p *program) run(ctx context.Context, args []string) int {
 	signal.Notify(sigpipe, syscall.SIGPIPE)
 	defer signal.Stop(sigpipe)
 
+	p.args = args
+	p.help.to = p.stdout
 	root := p.root()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	if err == nil && p.help.err != nil {
+		p.began, err = true, p.help.err
+	}
 	var usage *usageError
 	switch {
 	case err == nil:
@@ -68,11 +85,28 @@ func (p *program) run(ctx context.Context, args []string) int {
 	case errors.As(err, &usage) || !p.began:
 		p.complain(err)
 		return 2
+	case errors.Is(err, errInterrupted):
+		p.complain(err)
+		return exitInterrupted
 	case errors.Is(err, errSaid) || errors.Is(err, syscall.EPIPE):
 		return 1
 	}
 	p.complain(err)
 	return 1
+}
+
+// helpText is where help goes. What writes it does not look whether it could.
+type helpText struct {
+	to  io.Writer
+	err error // of the first Write that failed
+}
+
+func (h *helpText) Write(b []byte) (int, error) {
+	n, err := h.to.Write(b)
+	if h.err == nil {
+		h.err = err
+	}
+	return n, err
 }
 
 // complain writes err as one line.
@@ -81,22 +115,33 @@ func (p *program) complain(err error) { p.say(err.Error()) }
 // say writes a line to standard error.
 func (p *program) say(line string) { fmt.Fprintf(p.stderr, "distfs: %s\n", oneLine(line)) }
 
+// sayTaken says what a short form stands for, where it is one.
+func (p *program) sayTaken(arg, full string) {
+	if arg != full {
+		p.say(fmt.Sprintf("%s is %s", arg, full))
+	}
+}
+
 // maxMessage bounds a line in bytes: parts of it may be a server's.
 const maxMessage = 2 << 10
 
-// oneLine escapes control characters: a name or a message from elsewhere cannot
-// begin another line or move the cursor.
+// oneLine escapes what does not print: a name or a message from elsewhere cannot
+// begin another line, move the cursor or turn the line around.
 func oneLine(s string) string {
 	if len(s) > maxMessage {
 		s = s[:maxMessage] + "…"
 	}
 	var b strings.Builder
-	for _, r := range s {
-		switch {
+	for i, r := range s {
+		switch _, size := utf8.DecodeRuneInString(s[i:]); {
 		case r == '\n': // of errors that were joined
 			b.WriteString("; ")
-		case unicode.IsControl(r):
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case r < 0x100 && !unicode.IsGraphic(r):
 			fmt.Fprintf(&b, `\x%02x`, r)
+		case !unicode.IsGraphic(r):
+			fmt.Fprintf(&b, `\u%04x`, r)
 		default:
 			b.WriteRune(r)
 		}
@@ -125,12 +170,12 @@ func (p *program) interruptible(f func(ctx context.Context, args []string) error
 		defer stop()
 		done := context.AfterFunc(ctx, func() {
 			stop()
-			time.AfterFunc(grace, func() { os.Exit(1) })
+			time.AfterFunc(grace, func() { os.Exit(exitInterrupted) })
 		})
 		defer done()
 		err := f(ctx, args)
 		if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
-			return errors.New("interrupted")
+			return errInterrupted
 		}
 		return err
 	}
@@ -148,13 +193,29 @@ func (p *program) existing() (*content.Store, error) {
 	return p.openStore()
 }
 
+// inStore returns what look finds in the store, and none where there is no store.
+func inStore[T any](p *program, none T, look func(*content.Store) (T, error)) (found T, err error) {
+	store, err := p.existing()
+	if errors.Is(err, iofs.ErrNotExist) {
+		return none, nil
+	}
+	if err != nil {
+		return none, err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	return look(store)
+}
+
 // absent says of a blob that is not in the store what is wrong, and of another
 // error whose it is.
-func (p *program) absent(dgst digest.Digest, err error) error {
+func (p *program) absent(dgst digest.Digest, err error) error { return p.lacking(string(dgst), err) }
+
+// lacking is absent for what has that name.
+func (p *program) lacking(name string, err error) error {
 	if errors.Is(err, iofs.ErrNotExist) {
-		return fmt.Errorf("%s: the store %s does not hold it", dgst, p.flags.store)
+		return fmt.Errorf("%s: the store %s does not hold it", name, p.flags.store)
 	}
-	return fmt.Errorf("%s: %w", dgst, err)
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 // fetcher returns a Fetcher over store with what opts say and the flags of
@@ -166,5 +227,6 @@ func (p *program) fetcher(store *content.Store, opts fetch.Options) *fetch.Fetch
 		opts.Log = slog.New(warnings{p.log.Handler()})
 	}
 	opts.Dial = p.dial
+	opts.CertsDirs = p.certsDirs()
 	return fetch.New(store, p.hosts, &opts)
 }

@@ -3,11 +3,14 @@ package main_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,6 +37,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: false,
 		Setup:               func(env *testscript.Env) error { return setup(t, env) },
+		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"fault":     cmdFault,
 			"heal":      cmdHeal,
@@ -43,12 +47,45 @@ func TestScripts(t *testing.T) {
 			"unmounted": cmdUnmounted,
 			"dockerhub": func(ts *testscript.TestScript, _ bool, _ []string) { dockerHub(t, ts) },
 			"terminate": cmdTerminate,
+			"mirror":    cmdMirror,
+			"mirrored":  cmdMirrored,
+			"proxy":     func(ts *testscript.TestScript, _ bool, _ []string) { startProxy(t, ts) },
+			"proxied":   cmdProxied,
+			"daemon":    cmdDaemon,
+			"gone":      cmdGone,
+			"notified":  cmdNotified,
+			"helpers":   func(ts *testscript.TestScript, _ bool, _ []string) { helpers(t, ts) },
 			"digestof":  cmdDigestOf,
 			"sizeof":    cmdSizeOf,
 			"arrived":   cmdArrived,
 			"served":    cmdServed,
 			"sentless":  cmdSentLess,
 			"asked":     cmdAsked,
+			"lastused":  cmdLastUsed,
+			"hold":      cmdHold,
+			"held":      cmdHeld,
+			"unhold":    cmdUnhold,
+			"evictable": cmdEvictable,
+			"image":     cmdImage,
+			"pin":       cmdPin,
+			"damage":    cmdDamage,
+			"becomes":   cmdBecomes,
+			"opened":    cmdOpened,
+			"spoilt":    cmdSpoilt,
+			"ingesting": cmdIngesting,
+			"forget":    func(ts *testscript.TestScript, _ bool, _ []string) { registryOf(ts).Forget() },
+			"silent":    cmdSilent,
+			"settag":    cmdSetTag,
+			"signal":    cmdSignal,
+			"appears":   cmdAppears,
+			"scrape":    cmdScrape,
+			"story":     cmdStory,
+			"images":    func(ts *testscript.TestScript, _ bool, _ []string) { cmdImages(t, ts) },
+			"entry":     cmdEntry,
+			"entries":   cmdEntries,
+			"sentonce":  cmdSentOnce,
+			"named":     cmdNamed,
+			"written":   cmdWritten,
 		},
 	})
 }
@@ -61,6 +98,9 @@ func setup(t *testing.T, env *testscript.Env) error {
 	t.Helper()
 	reg := testregistry.Start(t, nil)
 	env.Values[registryKey{}] = reg
+	env.Values[mirrorKey{}] = testregistry.Start(t, nil)
+	env.Values[proxyKey{}] = new(proxy)
+	env.Values[heldFiles{}] = make(map[string]*os.File)
 	hello := reg.AddBlob("library/hello", []byte("hello\n"))
 	image := addImage(reg, "library/hello", "1", ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageLayerGzip, []byte("hello\n"))
 	layers := make([][]byte, 10)
@@ -80,9 +120,13 @@ func setup(t *testing.T, env *testscript.Env) error {
 		"REDIS="+redis.String(),
 		"BIG="+big.String(),
 		"BIG_SIZE="+strconv.Itoa(bigSize),
+		"GOARCH="+runtime.GOARCH,
 	)
-	env.Defer(func() { detach(env.WorkDir) })
-	return nil
+	env.Defer(func() {
+		detach(env.WorkDir)
+		endDaemons(env.WorkDir)
+	})
+	return manage(env)
 }
 
 // detach ends the mounts that a script which failed left below dir.
@@ -114,7 +158,7 @@ func registryOf(ts *testscript.TestScript) *testregistry.Registry {
 	return reg
 }
 
-// fault flip|cut|stall|status REF [N]: what asks for REF meets it, N being an
+// fault flip|cut|stall|hang|status REF [N]: what asks for REF meets it, N being an
 // offset or a status.
 func cmdFault(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 2 {
@@ -134,6 +178,8 @@ func cmdFault(ts *testscript.TestScript, _ bool, args []string) {
 		f.Act, f.Method = testregistry.Cut, http.MethodGet
 	case "stall":
 		f.Act, f.Method = testregistry.StallBody, http.MethodGet
+	case "hang":
+		f.Act = testregistry.StallHeaders
 	case "status":
 		f.Act = testregistry.Status
 	default:
@@ -177,7 +223,7 @@ func awaited(ts *testscript.TestScript, what string, ok func() bool) {
 	}
 }
 
-// mounted DIR waits until something is mounted there.
+// mounted DIR waits until what is mounted there serves, as far as root may ask.
 func cmdMounted(ts *testscript.TestScript, neg bool, args []string) {
 	dir := ts.MkAbs(args[0])
 	is := func() bool { return slices.Contains(mountsBelow(filepath.Dir(dir)), dir) }
@@ -188,6 +234,10 @@ func cmdMounted(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	}
 	awaited(ts, "mounted "+dir, is)
+	awaited(ts, "served "+dir, func() bool {
+		_, err := os.Stat(dir)
+		return err == nil || errors.Is(err, fs.ErrPermission)
+	})
 }
 
 // unmounted DIR waits until nothing is mounted there.
@@ -228,6 +278,23 @@ func cmdSizeOf(ts *testscript.TestScript, neg bool, args []string) {
 	if got := strconv.FormatInt(info.Size(), 10); (got == args[1]) == neg {
 		ts.Fatalf("%s has %s bytes", args[0], got)
 	}
+}
+
+// silent says that there was no request since forget.
+func cmdSilent(ts *testscript.TestScript, _ bool, _ []string) {
+	for _, q := range registryOf(ts).Requests() {
+		ts.Fatalf("%s %s %s %s was asked", q.Method, q.Kind, q.Repo, q.Ref)
+	}
+}
+
+// settag REPO TAG DIGEST has the registry's tag point there; without a digest
+// it is taken away.
+func cmdSetTag(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) == 2 {
+		registryOf(ts).Remove(args[0], args[1])
+		return
+	}
+	registryOf(ts).SetTag(args[0], args[1], digest.Digest(args[2]))
 }
 
 // asked METHOD REF waits until somebody asked for REF.

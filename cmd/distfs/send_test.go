@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -43,7 +44,7 @@ func TestSendToFile(t *testing.T) {
 		defer dst.Close()
 		for off := int64(0); off < int64(len(want)); {
 			n := min(1<<20+5, int64(len(want))-off)
-			if err := distfs.Send(dst, src, off, n); err != nil {
+			if err := distfs.Send(t.Context(), dst, src, off, n); err != nil {
 				t.Fatalf("%s: Send(%d, %d) = %v", name, off, n, err)
 			}
 			off += n
@@ -72,7 +73,7 @@ func TestSendShared(t *testing.T) {
 		}
 		wg.Go(func() {
 			f := os.NewFile(uintptr(fd), "dup")
-			if err := errors.Join(distfs.Send(f, src, 0, int64(len(want))), f.Close()); err != nil {
+			if err := errors.Join(distfs.Send(t.Context(), f, src, 0, int64(len(want))), f.Close()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -91,7 +92,7 @@ func TestSendToPipe(t *testing.T) {
 	}
 	defer r.Close()
 	sent := make(chan error, 1)
-	go func() { sent <- errors.Join(distfs.Send(w, src, 5, int64(len(want))-5), w.Close()) }()
+	go func() { sent <- errors.Join(distfs.Send(t.Context(), w, src, 5, int64(len(want))-5), w.Close()) }()
 	got, err := io.ReadAll(r)
 	if err := errors.Join(err, <-sent); err != nil {
 		t.Fatal(err)
@@ -108,7 +109,7 @@ func TestSendFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer full.Close()
-	if err := distfs.Send(full, src, 0, 1); !errors.Is(err, syscall.ENOSPC) {
+	if err := distfs.Send(t.Context(), full, src, 0, 1); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("Send to a full disk = %v, want ENOSPC", err)
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
@@ -116,7 +117,7 @@ func TestSendFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	if err := distfs.Send(null, src, 1, int64(len(want))); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if err := distfs.Send(t.Context(), null, src, 1, int64(len(want))); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("Send beyond the end = %v, want an unexpected EOF", err)
 	}
 	r, w, err := os.Pipe()
@@ -125,7 +126,23 @@ func TestSendFails(t *testing.T) {
 	}
 	defer w.Close()
 	r.Close()
-	if err := distfs.Send(w, src, 0, 1); !errors.Is(err, syscall.EPIPE) {
+	if err := distfs.Send(t.Context(), w, src, 0, 1); !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("Send to a pipe without a reader = %v, want EPIPE", err)
+	}
+}
+
+// TestSendEnds with its context, to whatever it sends.
+func TestSendEnds(t *testing.T) {
+	src, want := source(t, 1<<20)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, name := range []string{os.DevNull, filepath.Join(t.TempDir(), "file")} {
+		dst, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(distfs.Send(ctx, dst, src, 0, int64(len(want))), dst.Close()); !errors.Is(err, context.Canceled) {
+			t.Errorf("Send to %s = %v, want context.Canceled", name, err)
+		}
 	}
 }

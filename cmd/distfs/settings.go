@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	iofs "io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +20,9 @@ import (
 func (p *program) settle(cmd *cobra.Command) error {
 	s := &settling{flags: cmd.Flags(), done: make(map[string]bool)}
 	s.flags.VisitAll(func(f *pflag.Flag) { s.done[f.Name] = f.Changed })
+	if s.done["store"] && p.flags.store == "" {
+		return emptyStore("--store")
+	}
 	if err := s.options("-o "); err != nil {
 		return err
 	}
@@ -51,6 +56,9 @@ func (p *program) settle(cmd *cobra.Command) error {
 // settled makes of the global flags what the commands use.
 func (p *program) settled() error {
 	p.log = newLog(p.stderr, p.flags.logLevel.value, p.flags.logFormat.value)
+	if err := searchable(p.flags.certsDir); err != nil {
+		return fmt.Errorf("--certs-dir: %w", err)
+	}
 	if p.flags.store != "" {
 		return nil
 	}
@@ -59,6 +67,21 @@ func (p *program) settled() error {
 		return fmt.Errorf("--store: no default: %w", err)
 	}
 	p.flags.store = filepath.Join(dir, "distfs")
+	return nil
+}
+
+// searchable says whether names can be looked up in dir: a folder that was
+// named is not to be passed over, as one is that may be there. "" is none.
+func searchable(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "_default")); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+		return err
+	}
 	return nil
 }
 
@@ -111,11 +134,20 @@ func (s *settling) options(prefix string) error {
 			continue
 		}
 		s.done[name] = true
+		if name == "store" && value == "" {
+			return emptyStore(prefix + "store=")
+		}
 		if err := s.flags.Lookup(name).Value.Set(value); err != nil {
 			return fmt.Errorf("%s%s=%s: %w", prefix, key(name), value, err)
 		}
 	}
 	return nil
+}
+
+// emptyStore refuses what may be a variable that is not set: the default would
+// take what was meant for another store.
+func emptyStore(flag string) error {
+	return fmt.Errorf("%s: it is empty: leave it out for the user's own store", flag)
 }
 
 // fromEnvironment looks into the environment. A variable that is empty

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"log/slog"
+	"os"
+	"sync"
 	"time"
 
 	"distfs/content"
@@ -20,6 +23,17 @@ var _ = fs.Source((*source)(nil))
 type source struct {
 	*fetch.Fetcher
 	store *content.Store
+	hosts locator.Hosts // as configured
+	log   *slog.Logger
+
+	adopting sync.Mutex
+	adopted  os.FileInfo // of index.json, when it was last looked into; guarded by adopting
+}
+
+func newSource(f *fetch.Fetcher, store *content.Store, hosts locator.Hosts, log *slog.Logger) *source {
+	s := &source{Fetcher: f, store: store, hosts: hosts, log: log}
+	s.adopt()
+	return s
 }
 
 // Open opens an object. It hides that fetch returns a concrete type.
@@ -32,16 +46,76 @@ func (s *source) Open(ctx context.Context, loc locator.Locator, desc ocispec.Des
 }
 
 // Repos returns the names below prefix of which the store holds something.
-func (s *source) Repos(prefix string) ([]string, error) { return s.store.Repos(prefix) }
-
-// Objects returns what loc's repository answered for.
-func (s *source) Objects(loc locator.Locator) ([]ocispec.Descriptor, error) {
-	return s.store.Objects(loc.String())
+func (s *source) Repos(prefix string) ([]string, error) {
+	s.adopt()
+	return s.store.Repos(prefix)
 }
 
-// Tags returns the tags of loc's repository as they were last seen.
+// Tags returns what loc's tags were when they were last seen.
 func (s *source) Tags(loc locator.Locator) (map[string]ocispec.Descriptor, error) {
-	return s.store.Tags(loc.String())
+	s.adopt()
+	return s.Fetcher.Tags(loc)
+}
+
+// Known is what loc's repository answered for dgst.
+func (s *source) Known(loc locator.Locator, dgst digest.Digest) (ocispec.Descriptor, bool) {
+	desc, ok := s.Fetcher.Known(loc, dgst)
+	if ok {
+		return desc, ok
+	}
+	s.adopt()
+	return s.Fetcher.Known(loc, dgst)
+}
+
+// Objects returns the digests of what loc's repository answered for.
+func (s *source) Objects(loc locator.Locator) ([]ocispec.Descriptor, error) {
+	s.adopt()
+	digests, err := s.store.ObjectDigests(loc.String())
+	descs := make([]ocispec.Descriptor, len(digests))
+	for i, dgst := range digests {
+		descs[i].Digest = dgst
+	}
+	return descs, err
+}
+
+// Images returns what index.json names by a reference.
+func (s *source) Images() ([]locator.Reference, error) {
+	images, err := s.store.Images()
+	var refs []locator.Reference
+	for _, image := range images {
+		if ref, ok := s.named(image); ok {
+			refs = append(refs, ref)
+		}
+	}
+	return refs, err
+}
+
+// named is the image of index.json by its name and its digest. False is for
+// another tool's name: a tag alone, say, which is no reference in full.
+func (s *source) named(image ocispec.Descriptor) (locator.Reference, bool) {
+	ref, err := s.hosts.ParseReference(imageName(image))
+	if err != nil || ref.String() != imageName(image) {
+		return locator.Reference{}, false
+	}
+	ref.Digest, err = locator.ParseDigest(string(image.Digest))
+	return ref, err == nil
+}
+
+// Watch watches the store. What was found bad there is bad to the Fetcher first.
+func (s *source) Watch(changed func(prefixes []string), spoilt func(digest.Digest)) (fs.Watcher, error) {
+	w, err := s.store.Watch(func(prefixes []string) {
+		if len(prefixes) == 0 {
+			s.adopt()
+		}
+		changed(prefixes)
+	}, func(dgst digest.Digest) {
+		s.Spoil(dgst)
+		spoilt(dgst)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 // Local returns how many bytes of the object are here, and when the whole was
@@ -50,6 +124,9 @@ func (s *source) Local(loc locator.Locator, dgst digest.Digest) (n int64, commit
 	n, info := s.Fetcher.Local(loc, dgst)
 	return n, info.Committed
 }
+
+// Hold keeps a blob from being evicted.
+func (s *source) Hold(dgst digest.Digest) (release func(), err error) { return s.store.Hold(dgst) }
 
 // StoreDir is where the store's files lie.
 func (s *source) StoreDir() string { return s.store.Dir() }

@@ -14,7 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A target is what the arguments of fetch-object and of resolve name.
+// A target is what the arguments of fetch-object and its like name.
 type target struct {
 	ref       locator.Reference
 	mediaType string // as hinted, the only one to accept; "" for all
@@ -23,6 +23,20 @@ type target struct {
 
 // targetArgs is the usage line's end of the commands that take a target.
 const targetArgs = "REFERENCE | LOCATOR OBJECT [HINT…]"
+
+// target parses args and says on standard error what a short form was taken for.
+func (p *program) target(args []string) (target, error) {
+	t, err := parseTarget(p.hosts, args)
+	if err != nil {
+		return target{}, err
+	}
+	full := t.ref.String()
+	if len(args) > 1 {
+		full = t.ref.Locator.String()
+	}
+	p.sayTaken(args[0], full)
+	return t, nil
+}
 
 // parseTarget reads one argument as a REFERENCE, more as LOCATOR OBJECT HINT….
 func parseTarget(hosts locator.Hosts, args []string) (target, error) {
@@ -92,19 +106,6 @@ func (t *target) hint(s string) error {
 	return nil
 }
 
-// taken is what the short form arg of a reference or locator stands for, or ""
-// if it was spelled out.
-func (t *target) taken(arg string, reference bool) string {
-	full := t.ref.Locator.String()
-	if reference {
-		full = t.ref.String()
-	}
-	if arg == full {
-		return ""
-	}
-	return fmt.Sprintf("%s is %s", arg, full)
-}
-
 // describe asks what the target is. What the hints said must be so.
 func (t *target) describe(ctx context.Context, f *fetch.Fetcher) (ocispec.Descriptor, error) {
 	var desc ocispec.Descriptor
@@ -114,13 +115,17 @@ func (t *target) describe(ctx context.Context, f *fetch.Fetcher) (ocispec.Descri
 	} else {
 		desc, err = f.Resolve(ctx, t.ref, t.accept()...)
 	}
+	is := desc.MediaType
+	if known, ok := f.Known(t.ref.Locator, t.ref.Digest); ok && t.ref.Digest != "" && known.MediaType != "application/octet-stream" {
+		is = known.MediaType // desc has what was hinted
+	}
 	switch {
 	case err != nil:
 		return ocispec.Descriptor{}, t.named(err)
 	case t.size >= 0 && t.size != desc.Size:
 		return ocispec.Descriptor{}, fmt.Errorf("%s: its size is %d, and not %d", t.ref, desc.Size, t.size)
-	case t.ref.Digest == "" && t.mediaType != "" && desc.MediaType != t.mediaType:
-		return ocispec.Descriptor{}, fmt.Errorf("%s: it is of type %q, and not %q", t.ref, desc.MediaType, t.mediaType)
+	case t.mediaType != "" && is != t.mediaType:
+		return ocispec.Descriptor{}, fmt.Errorf("%s: it is of type %q, and not %q", t.ref, is, t.mediaType)
 	}
 	return desc, nil
 }

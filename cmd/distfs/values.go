@@ -16,6 +16,9 @@ var (
 	_ = pflag.Value((*choice)(nil))
 	_ = pflag.Value((*duration)(nil))
 	_ = pflag.Value((*fillBelow)(nil))
+	_ = pflag.Value((*size)(nil))
+	_ = pflag.Value((*knownSize)(nil))
+	_ = pflag.Value((*path)(nil))
 )
 
 // A choice is a flag that takes one of several words.
@@ -42,8 +45,14 @@ type duration struct {
 	positive bool // zero is refused
 }
 
-func (d *duration) String() string { return d.d.String() }
-func (d *duration) Type() string   { return "D" }
+func (d *duration) String() string {
+	if d.d == 0 && d.positive { // it was not given
+		return ""
+	}
+	return d.d.String()
+}
+
+func (d *duration) Type() string { return "D" }
 
 func (d *duration) Set(s string) error {
 	v, err := time.ParseDuration(s)
@@ -80,6 +89,52 @@ func (f *fillBelow) Set(s string) error {
 	}
 	*f = fillBelow(n)
 	return nil
+}
+
+// size is a flag that takes a number of bytes.
+type size int64
+
+func (n *size) Type() string { return "SIZE" }
+
+func (n *size) String() string { return formatSize(int64(*n)) }
+
+func (n *size) Set(s string) error {
+	v, err := parseSize(s)
+	if err == nil {
+		*n = size(v)
+	}
+	return err
+}
+
+// knownSize is a flag that takes a number of bytes, which need not be given.
+type knownSize struct {
+	n     int64
+	known bool
+}
+
+func (n *knownSize) Type() string { return "SIZE" }
+
+func (n *knownSize) String() string {
+	if !n.known {
+		return ""
+	}
+	return formatSize(n.n)
+}
+
+func (n *knownSize) Set(s string) error {
+	v, err := parseSize(s)
+	if err == nil {
+		n.n, n.known = v, true
+	}
+	return err
+}
+
+// bytes is -1 where it was not given.
+func (n *knownSize) bytes() int64 {
+	if !n.known {
+		return -1
+	}
+	return n.n
 }
 
 // parseSize reads a number of bytes, zero or more: digits and a unit. K and
@@ -139,4 +194,16 @@ func (f fillBelow) bytes() int64 {
 		return -1
 	}
 	return int64(f)
+}
+
+// A path is a flag that takes the name of a file. In a configuration file it is
+// relative to that file's folder.
+type path string
+
+func (p *path) String() string { return string(*p) }
+func (p *path) Type() string   { return "FILE" }
+
+func (p *path) Set(s string) error {
+	*p = path(s)
+	return nil
 }

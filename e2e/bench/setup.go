@@ -31,6 +31,9 @@ type bench struct {
 	host     string // of the registry
 	registry *exec.Cmd
 	peak     int64 // memory of the daemons so far, in KiB
+
+	imageThere bool  // in the registry
+	imagePeak  int64 // memory of the commands on it so far, in KiB
 }
 
 const repo = "bench/blob"
@@ -43,7 +46,7 @@ func newBench(ctx context.Context, dir string) (*bench, error) {
 	if err := b.makeBlob(); err != nil {
 		return nil, err
 	}
-	if err := b.serve(); err != nil {
+	if err := b.serve(b.path("root")); err != nil {
 		return nil, err
 	}
 	if err := b.push(); err != nil {
@@ -89,9 +92,10 @@ func (b *bench) makeBlob() error {
 
 var listening = regexp.MustCompile(`listening on (127\.0\.0\.1:\d+)`)
 
-func (b *bench) serve() error {
+// serve starts a registry whose content is in root.
+func (b *bench) serve(root string) error {
 	config := b.path("registry.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {accesslog: {disabled: true}, level: info}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: 127.0.0.1:0, secret: bench}\n", b.path("root"))
+	text := fmt.Sprintf("version: 0.1\nlog: {accesslog: {disabled: true}, level: info}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: 127.0.0.1:0, secret: bench}\n", root)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return err
 	}

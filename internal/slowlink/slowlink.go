@@ -25,7 +25,7 @@ type Options struct {
 	Bandwidth int64         // bytes a second to the client, for each connection; 0 is no limit
 }
 
-// Stats are counts since the link began or was Reset.
+// Stats are counts since the link began.
 type Stats struct {
 	Conns    int64 // accepted
 	Up, Down int64 // bytes that reached the server, the client
@@ -64,13 +64,6 @@ func (l *Link) Addr() string { return l.listener.Addr().String() }
 
 // Stats returns the counts.
 func (l *Link) Stats() Stats { return Stats{l.conns.Load(), l.up.Load(), l.down.Load()} }
-
-// Reset sets the counts to zero.
-func (l *Link) Reset() {
-	l.conns.Store(0)
-	l.up.Store(0)
-	l.down.Store(0)
-}
 
 // Close cuts all connections, waits for its goroutines and leaves the port.
 func (l *Link) Close() error {

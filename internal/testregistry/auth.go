@@ -16,7 +16,7 @@ type Auth int
 // The ways.
 const (
 	NoAuth     Auth = iota
-	BearerAuth      // a token of the token server, with the scope repository:NAME:pull
+	BearerAuth      // a token of the token server, with the scope repository:NAME:pull, or pull,push for who writes
 	BasicAuth       // User and Password
 )
 
@@ -46,6 +46,11 @@ func (r *Registry) authorizeToken(q *Request, token string) *answer {
 	if q.Repo != "" {
 		scope = "repository:" + q.Repo + ":pull"
 	}
+	actions := []string{"pull"}
+	if scope != "" && (q.Kind == Upload || q.Method != http.MethodGet && q.Method != http.MethodHead) {
+		actions = append(actions, "push")
+		scope += ",push"
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	g := r.tokens[token]
@@ -59,16 +64,23 @@ func (r *Registry) authorizeToken(q *Request, token string) *answer {
 		}
 		return unauthorized(r.challenge(scope, "invalid_token"))
 	}
-	if scope != "" && !slices.ContainsFunc(g.scopes, func(s string) bool { return covers(s, q.Repo) }) {
+	if scope != "" && !slices.ContainsFunc(g.scopes, func(s string) bool { return covers(s, q.Repo, actions) }) {
 		return unauthorized(r.challenge(scope, "insufficient_scope"))
 	}
 	return nil
 }
 
-// covers says whether a scope lets one pull from repo.
-func covers(scope, repo string) bool {
-	actions, ok := strings.CutPrefix(scope, "repository:"+repo+":")
-	return ok && slices.Contains(strings.Split(actions, ","), "pull")
+// covers says whether a scope lets one do all of these to repo.
+func covers(scope, repo string, actions []string) bool {
+	given, ok := strings.CutPrefix(scope, "repository:"+repo+":")
+	may := strings.Split(given, ",")
+	return ok && !slices.ContainsFunc(actions, func(one string) bool { return !slices.Contains(may, one) })
+}
+
+// mayPull says whether q's token lets it pull from repo, too. r.mu is held.
+func (r *Registry) mayPull(q *Request, repo string) bool {
+	g := r.tokens[strings.TrimPrefix(q.Header.Get("Authorization"), "Bearer ")]
+	return r.opts.Auth != BearerAuth || g != nil && slices.ContainsFunc(g.scopes, func(s string) bool { return covers(s, repo, []string{"pull"}) })
 }
 
 func (r *Registry) challenge(scope, why string) string {
@@ -106,7 +118,7 @@ func (r *Registry) ExpireTokens() {
 
 // serveToken answers as a token server: GET with Basic, or an OAuth 2 form.
 func (r *Registry) serveToken(w http.ResponseWriter, req *http.Request) {
-	r.respond(w, req, r.begin(req, Token, "", ""), func(q *Request) *answer {
+	r.respond(w, req, r.begin(req, Token, "", ""), func(q *Request, _ *Fault) *answer {
 		form := req.URL.Query()
 		allowed := r.opts.User == "" || q.Header.Get("Authorization") == basic(r.opts.User, r.opts.Password)
 		if q.Method == http.MethodPost {
@@ -114,6 +126,7 @@ func (r *Registry) serveToken(w http.ResponseWriter, req *http.Request) {
 				return refusal(http.StatusBadRequest, "UNSUPPORTED")
 			}
 			form = req.PostForm
+			r.update(func() { q.Body = form.Encode() })
 			allowed = r.opts.User == "" || r.formAllowed(form)
 		}
 		if !allowed {

@@ -41,7 +41,7 @@ func (r *Registry) serveCDN(w http.ResponseWriter, req *http.Request) {
 	path := strings.TrimPrefix(req.URL.Path, "/")
 	i := max(0, strings.LastIndex(path, "/"))
 	repo, ref := path[:i], strings.TrimPrefix(path[i:], "/")
-	r.respond(w, req, r.begin(req, CDN, repo, ref), func(q *Request) *answer {
+	r.respond(w, req, r.begin(req, CDN, repo, ref), func(q *Request, _ *Fault) *answer {
 		if q.Header.Get("Authorization") != "" {
 			return plain(http.StatusBadRequest, "application/xml", "<Error><Code>InvalidArgument</Code></Error>")
 		}

@@ -25,6 +25,11 @@ const (
 	HTML                    // 200 and a page of HTML, as hotel networks answer
 	Gzip                    // the body is compressed, though identity was asked for
 	RedirectTo              // 307 to To with path and query of the request
+
+	// Of what writes, before any of it is done:
+	Refuse      // answer Code, with Header and Body, and do nothing
+	CutUpload   // take At bytes of the body, then reset the connection
+	LoseSession // forget all upload sessions first
 )
 
 // A Fault is a misbehaviour and the requests that it befalls: those which all of

@@ -1,6 +1,6 @@
 // Package testregistry is an image registry in memory, on loopback, for tests.
 //
-// It speaks the pulling half of the OCI distribution spec over HTTP or HTTPS, with a
+// It speaks the OCI distribution spec, pulls and pushes, over HTTP or HTTPS, with a
 // token server and a content delivery network (CDN) beside it, each on a port of its own.
 // What real registries do wrong is an option (what one does always: [Options]) or a
 // [Fault] (what befalls chosen requests, set and lifted while a test runs).
@@ -29,6 +29,8 @@ type Options struct {
 	TLS   bool     // HTTPS, HTTP/2 too, under an own CA: see CertPool
 	Names []string // further host names that the certificate is valid for
 
+	ClientCert bool // over TLS, who shows no certificate of the CA is refused by the registry: see ClientFiles
+
 	Addr    string // where the registry listens; "" is 127.0.0.1:0
 	CDNAddr string // where the redirects' target listens; "" is 127.0.0.1:0
 
@@ -50,7 +52,14 @@ type Options struct {
 	Distribution2 bool
 
 	NoDigestHeader bool // no Docker-Content-Digest on anything
+	NoReferrers    bool // it does not speak the referrers API: 404
+	ReferrersPage  int  // how many are on a page of a list of them; 0 all
 	NoRanges       bool // blobs answer 200 and whole to every range
+
+	StrictUploads bool // a session of which a chunk was cut can't be gone on with: its status is 416
+
+	NoMount  bool  // what is to be mounted is to be uploaded
+	ChunkMin int64 // a chunk of an upload that is shorter must be the last; said as OCI-Chunk-Min-Length
 }
 
 // A Registry is a running registry. It stops when its test ends.
@@ -69,7 +78,8 @@ type Registry struct {
 	flight  flight
 	tokens  map[string]*grant
 	signed  map[string]int // uses of each signature so far
-	issued  int            // tokens and signatures handed out, for their names
+	issued  int            // tokens, signatures and sessions handed out, for their names
+	uploads map[string]*session
 }
 
 // Start starts a registry and has it closed at the end of tb.
@@ -80,6 +90,7 @@ func Start(tb testing.TB, opts *Options) *Registry {
 		changed: make(chan struct{}),
 		tokens:  map[string]*grant{},
 		signed:  map[string]int{},
+		uploads: map[string]*session{},
 		flight:  flight{now: map[string]int{}, peak: map[string]int{}},
 	}
 	if opts != nil {
@@ -100,7 +111,7 @@ func Start(tb testing.TB, opts *Options) *Registry {
 
 func (r *Registry) listen(tb testing.TB, addr string, h http.HandlerFunc) *server {
 	tb.Helper()
-	s, err := newServer(addr, r.ca, h)
+	s, err := newServer(addr, r.ca, h, r.opts.ClientCert, r.reg == nil)
 	if err != nil {
 		tb.Fatalf("testregistry: %v", err)
 	}
@@ -145,6 +156,25 @@ func (r *Registry) CAFile(tb testing.TB) string {
 		tb.Fatalf("testregistry: %v", err)
 	}
 	return file
+}
+
+// ClientFiles writes a client's certificate, which the CA signed, and its key to files
+// of the test's and returns their paths.
+func (r *Registry) ClientFiles(tb testing.TB) (cert, key string) {
+	tb.Helper()
+	dir := tb.TempDir()
+	cert, key = filepath.Join(dir, "client.cert"), filepath.Join(dir, "client.key")
+	certPEM, keyPEM, err := r.ca.client()
+	if err == nil {
+		err = os.WriteFile(cert, certPEM, 0o600)
+	}
+	if err == nil {
+		err = os.WriteFile(key, keyPEM, 0o600)
+	}
+	if err != nil {
+		tb.Fatalf("testregistry: %v", err)
+	}
+	return cert, key
 }
 
 // Stop makes the registry unreachable: it listens no more, and what it was

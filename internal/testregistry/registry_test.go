@@ -311,3 +311,26 @@ func TestBasicAndIdentityToken(t *testing.T) {
 		}
 	}
 }
+
+// TestClientCert: the registry refuses who shows no certificate, and sees who does.
+func TestClientCert(t *testing.T) {
+	r := testregistry.Start(t, &testregistry.Options{TLS: true, ClientCert: true})
+	dgst := r.AddBlob(repo, []byte("hello"))
+	if _, _, err := ask(t, r, http.MethodGet, "/v2/"+repo+"/blobs/"+dgst.String()); err == nil {
+		t.Error("an answer for who shows no certificate")
+	}
+	pair, err := tls.LoadX509KeyPair(r.ClientFiles(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := client(t, r)
+	c.Transport.(*http.Transport).TLSClientConfig.Certificates = []tls.Certificate{pair}
+	resp, err := c.Get(r.URL() + "/v2/" + repo + "/blobs/" + dgst.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if q := r.Requests(); len(q) != 1 || !q[0].Shown {
+		t.Errorf("requests = %+v, want one with a certificate", q)
+	}
+}

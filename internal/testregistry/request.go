@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -32,8 +33,13 @@ type Request struct {
 	Query  string      // the URL's query, as asked
 	Header http.Header // Authorization, Accept, Accept-Encoding and all
 	Remote string      // the client's address: one a connection
+	Shown  bool        // the client showed a certificate
+	Proto  int         // 1, or 2 for HTTP/2
+	Body   string      // of a form, as it came
+	At     time.Time   // when it came
 	Status int         // of the answer; 0 while there is none
 	Sent   int64       // bytes of body that were written
+	Got    int64       // bytes of the request's body that were taken, of an upload or a manifest
 	Done   bool        // the answer has ended, whole or not
 }
 
@@ -50,6 +56,8 @@ func (r *Registry) begin(req *http.Request, kind Kind, repo, ref string) *Reques
 	q := &Request{
 		Kind: kind, Method: req.Method, Repo: repo, Ref: ref, Range: req.Header.Get("Range"),
 		Query: req.URL.RawQuery, Header: req.Header.Clone(), Remote: req.RemoteAddr,
+		Shown: req.TLS != nil && len(req.TLS.PeerCertificates) > 0,
+		Proto: req.ProtoMajor, At: time.Now(),
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -14,7 +14,13 @@ func parsePath(path string) (kind Kind, repo, ref string) {
 	if ok && rest == "" {
 		return Ping, "", ""
 	}
-	for part, kind := range map[string]Kind{"/blobs/": Blob, "/manifests/": Manifest} {
+	if repo, ok := tagsOf(path); ok {
+		return Tags, repo, ""
+	}
+	if repo, id, ok := uploadOf(path); ok {
+		return Upload, repo, id
+	}
+	for part, kind := range map[string]Kind{"/blobs/": Blob, "/manifests/": Manifest, "/referrers/": Referrers} {
 		if i := strings.LastIndex(rest, part); ok && i > 0 {
 			return kind, rest[:i], rest[i+len(part):]
 		}
@@ -25,29 +31,41 @@ func parsePath(path string) (kind Kind, repo, ref string) {
 // serveRegistry answers what comes to the registry itself.
 func (r *Registry) serveRegistry(w http.ResponseWriter, req *http.Request) {
 	kind, repo, ref := parsePath(req.URL.Path)
-	r.respond(w, req, r.begin(req, kind, repo, ref), func(q *Request) *answer {
+	r.respond(w, req, r.begin(req, kind, repo, ref), func(q *Request, early *Fault) *answer {
 		if a := r.authorize(q); a != nil {
 			return a
 		}
 		switch {
-		case q.Method != http.MethodGet && q.Method != http.MethodHead:
-			return refusal(http.StatusMethodNotAllowed, "UNSUPPORTED")
+		case kind == Upload || q.Method != http.MethodGet && q.Method != http.MethodHead:
+			return r.write(q, req, early)
 		case kind == Ping:
 			return plain(http.StatusOK, "application/json", "{}")
 		case kind == Blob:
 			return r.answerBlob(q)
 		case kind == Manifest:
 			return r.answerManifest(q)
+		case kind == Tags:
+			return r.answerTags(q)
+		case kind == Referrers:
+			return r.answerReferrers(q)
 		}
 		return refusal(http.StatusNotFound, "NOT_FOUND")
 	})
 }
 
-// respond sends what usual says, as the faults that befall q bend it.
-func (r *Registry) respond(w http.ResponseWriter, req *http.Request, q *Request, usual func(*Request) *answer) {
+// respond sends what usual says, as the faults that befall q bend it. One of them
+// may be early: of what it does to q itself usual takes care.
+func (r *Registry) respond(w http.ResponseWriter, req *http.Request, q *Request, usual func(q *Request, early *Fault) *answer) {
 	defer r.end(q)
-	a := usual(q)
-	for _, active := range r.befalling(q) {
+	var early *Fault
+	befalling := r.befalling(q)
+	for _, active := range befalling {
+		if active.fault.Act >= Refuse {
+			early = &active.fault
+		}
+	}
+	a := usual(q, early)
+	for _, active := range befalling {
 		a.bend(req, &active.fault, func() {
 			select {
 			case <-active.released:

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"io"
 	"log"
@@ -25,17 +26,19 @@ type server struct {
 	ca       *authority
 	handler  http.Handler
 	accepted atomic.Int64
+	asks     bool // clients for a certificate
+	insists  bool // on it
 
 	mu    sync.Mutex
 	http  *http.Server   // nil while stopped
 	conns sync.WaitGroup // the accept loop and the connections
 }
 
-func newServer(addr string, ca *authority, h http.HandlerFunc) (*server, error) {
+func newServer(addr string, ca *authority, h http.HandlerFunc, clientCert, insist bool) (*server, error) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
 	}
-	s := &server{addr: addr, ca: ca, handler: h}
+	s := &server{addr: addr, ca: ca, handler: h, asks: clientCert, insists: clientCert && insist}
 	return s, s.start()
 }
 
@@ -73,6 +76,14 @@ func (s *server) start() error {
 	serve := srv.Serve
 	if s.ca != nil {
 		srv.TLSConfig = &tls.Config{Certificates: []tls.Certificate{s.ca.leaf}, MinVersion: tls.VersionTLS12}
+		if s.asks {
+			srv.TLSConfig.ClientAuth = tls.RequestClientCert
+		}
+		if s.insists {
+			srv.TLSConfig.ClientCAs = x509.NewCertPool()
+			srv.TLSConfig.ClientCAs.AddCert(s.ca.cert)
+			srv.TLSConfig.ClientAuth = tls.RequireAndVerifyClientCert
+		}
 		serve = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
 	}
 	s.http = srv
@@ -105,10 +116,33 @@ func reset(req *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// An authority is a CA made for one test and the one certificate it signed.
+// An authority is a CA made for one test and the server's certificate that it signed.
 type authority struct {
 	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
 	leaf tls.Certificate
+}
+
+// client makes a client's certificate and its key, as PEM.
+func (a *authority) client() (cert, key []byte, err error) {
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "client"},
+		NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, a.cert, k.Public(), a.key)
+	if err != nil {
+		return nil, nil, err
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		return nil, nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), nil
 }
 
 func newAuthority(names []string) (*authority, error) {
@@ -140,5 +174,5 @@ func newAuthority(names []string) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &authority{cert, tls.Certificate{Certificate: [][]byte{leafDER}, PrivateKey: key}}, nil
+	return &authority{cert, key, tls.Certificate{Certificate: [][]byte{leafDER}, PrivateKey: key}}, nil
 }

@@ -1,0 +1,35 @@
+package fetch
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// verifiedFirst is the size up to which an object is served only once its digest matched. It is kept whatever the quota
+// says, for it can't be served otherwise; when it is closed it can be evicted.
+const verifiedFirst = 4 << 20
+
+// grew tells the quota that n bytes of the object were written. Where that makes it measure and evict, the connection that
+// brought them waits: else a fast one would be far over the limit by the time.
+func (p *pull) grew(n int64) {
+	if err := p.f.quota.Added(n); err != nil {
+		p.f.opts.Log.Warn("evict", "err", err)
+	}
+}
+
+// allowed is an error as of a full disk where the store is as large as it may be and nothing more can be evicted.
+func (p *pull) allowed() error {
+	if p.desc.Size <= verifiedFirst || !p.f.quota.Full() {
+		return nil
+	}
+	return &kindError{fmt.Errorf("the store has its %d bytes and all of them are in use, pinned or of images", p.f.opts.MaxSize), syscall.ENOSPC}
+}
+
+// room says whether n bytes could be evicted from a disk that is full.
+func (p *pull) room(n int64) bool {
+	ok, err := p.f.quota.Room(n)
+	if err != nil {
+		p.f.opts.Log.Warn("evict", "err", err)
+	}
+	return ok
+}
