@@ -1,0 +1,356 @@
+package layer
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// A builder makes the tree of an Index from entries in the order of their
+// archive, as who unpacks them one after the other makes a tree on disk: a later
+// entry takes the place of an earlier one, directories that have none spring into
+// being, and a link on the way to a name is followed, with the root for the root.
+type builder struct {
+	nodes  []built
+	inodes []Inode
+	byName map[builtName]uint32 // of nodes that are not replaced
+	steps  int64                // that may still be taken on the ways to names
+
+	dir     string // where the last entry was, and
+	dirNode uint32 // which node that is; valid as long as no link or directory was replaced
+}
+
+// built is a node under way. What lies below a dead one is dead.
+type built struct {
+	name          string
+	parent, inode uint32
+	dead          bool
+}
+
+type builtName struct {
+	parent uint32
+	name   string
+}
+
+// A place is where an entry's content lies, and what it is.
+type place struct {
+	offset int64 // in the stream
+	digest [sha256.Size]byte
+	data   []Segment // of a sparse file; else nil
+}
+
+// The steps that one layer may take on the ways to its entries, names looked up
+// and links followed: with links to links they can be made to be many.
+const (
+	layerSteps = 256 << 10
+	entrySteps = 64 // besides, for each entry
+	maxLinks   = 40 // on the way to one name, as Linux has it
+)
+
+func newBuilder() *builder {
+	b := &builder{byName: make(map[builtName]uint32), steps: layerSteps}
+	b.inodes = append(b.inodes, impliedDir())
+	b.nodes = append(b.nodes, built{})
+	b.dir = "."
+	return b
+}
+
+// impliedDir is a directory without an entry, as unpacking makes one: of 1970, so
+// that it is always the same.
+func impliedDir() Inode { return Inode{Kind: Dir, Implied: true, Mode: 0o755} }
+
+// add takes the next entry, of a File with where its content is. A File's content
+// may be told later: see set. The error is final.
+func (b *builder) add(e *Entry, at place) error {
+	b.steps += entrySteps
+	switch {
+	case e.Kind == Opaque || e.Kind == Whiteout:
+		return b.hide(e)
+	case e.Name == ".":
+		return b.describe(0, e)
+	}
+	above, name := path.Split(e.Name)
+	parent, err := b.parent(path.Clean(above))
+	if err != nil {
+		return err
+	}
+	switch e.Kind {
+	case Dir:
+		return b.describe(b.enter(parent, name), e)
+	case Hardlink:
+		return b.hardlink(parent, name, e)
+	}
+	ino := Inode{Kind: e.Kind, Link: e.Link, Size: e.Size, Digest: at.digest, Offset: at.offset, Data: at.data}
+	ino.attributes(e)
+	b.replace(parent, name, b.newInode(ino))
+	return nil
+}
+
+// last is the inode that was made last. It is valid until the next add.
+func (b *builder) last() *Inode { return &b.inodes[len(b.inodes)-1] }
+
+func (b *builder) inode(n uint32) *Inode { return &b.inodes[b.nodes[n].inode] }
+
+func (b *builder) newInode(ino Inode) uint32 {
+	b.inodes = append(b.inodes, ino)
+	return uint32(len(b.inodes) - 1)
+}
+
+// describe gives the directory n what its entry says.
+func (b *builder) describe(n uint32, e *Entry) error {
+	ino := b.inode(n)
+	ino.Implied, ino.Ghost = false, false
+	ino.attributes(e)
+	return nil
+}
+
+// attributes takes over what all kinds have. A link's own permissions are those
+// of every link.
+func (ino *Inode) attributes(e *Entry) {
+	ino.Mode, ino.UID, ino.GID, ino.Major, ino.Minor = e.Mode, e.UID, e.GID, e.Major, e.Minor
+	if e.Kind == Symlink {
+		ino.Mode = 0o777
+	}
+	ino.Seconds, ino.Nanoseconds = e.ModTime.Unix(), uint32(e.ModTime.Nanosecond())
+	if e.ModTime.IsZero() {
+		ino.Seconds = 0
+	}
+	ino.Xattrs = nil
+	for _, name := range slices.Sorted(maps.Keys(e.Xattrs)) {
+		ino.Xattrs = append(ino.Xattrs, Xattr{name, e.Xattrs[name]})
+	}
+}
+
+// hide notes what hides something of the layers below: of a place where this
+// layer has no directory, nothing.
+func (b *builder) hide(e *Entry) error {
+	dir, name := e.Name, ""
+	if e.Kind == Whiteout {
+		dir, name = path.Split(e.Name)
+	}
+	n, err := b.walk(path.Clean(dir), ghosts)
+	switch {
+	case errors.Is(err, errAbsent):
+		return nil
+	case err != nil:
+		return err
+	case e.Kind == Opaque:
+		b.inode(n).Opaque = true
+	default:
+		b.whiteout(n, name)
+	}
+	return nil
+}
+
+// whiteout hides what lower layers have under a name, whether or not this layer
+// has something there.
+func (b *builder) whiteout(parent uint32, name string) {
+	n, ok := b.byName[builtName{parent, name}]
+	if !ok {
+		b.make(parent, name, b.newInode(Inode{Kind: Whiteout}))
+		return
+	}
+	if ino := b.inode(n); ino.Kind == Dir {
+		ino.Opaque = true
+	}
+}
+
+// hardlink makes a further name of a file. One that this layer has not is one of
+// the layers below.
+func (b *builder) hardlink(parent uint32, name string, e *Entry) error {
+	above, base := path.Split(e.Link)
+	dir, err := b.walk(path.Clean(above), finds)
+	if err != nil && !errors.Is(err, errAbsent) {
+		return fmt.Errorf("link to %.200q: %w", e.Link, err)
+	}
+	if err == nil {
+		n, ok := b.byName[builtName{dir, base}]
+		switch {
+		case ok && dir == parent && base == name: // it is itself
+			return nil
+		case ok && b.inode(n).Kind == Dir:
+			return &refusal{fmt.Sprintf("a hard link to a directory, %.200q", e.Link), syscall.EPERM}
+		case ok && b.inode(n).Kind != Whiteout:
+			b.replace(parent, name, b.nodes[n].inode)
+			return nil
+		}
+	}
+	b.replace(parent, name, b.newInode(Inode{Kind: Hardlink, Link: e.Link}))
+	return nil
+}
+
+// make adds a node.
+func (b *builder) make(parent uint32, name string, inode uint32) uint32 {
+	n := uint32(len(b.nodes))
+	b.nodes = append(b.nodes, built{name: strings.Clone(name), parent: parent, inode: inode})
+	b.byName[builtName{parent, b.nodes[n].name}] = n
+	return n
+}
+
+// replace puts a node in the place of what has its name.
+func (b *builder) replace(parent uint32, name string, inode uint32) {
+	if n, ok := b.byName[builtName{parent, name}]; ok {
+		if k := b.inode(n).Kind; k == Dir || k == Symlink {
+			b.dir = "" // its way may have led there
+		}
+		b.nodes[n].dead = true
+	}
+	b.make(parent, name, inode)
+}
+
+// enter returns the directory of that name. Where there is none one is made, in
+// the place of what is there: of which lower layers have nothing to add to it.
+func (b *builder) enter(parent uint32, name string) uint32 {
+	n, ok := b.byName[builtName{parent, name}]
+	if ok && b.inode(n).Kind == Dir {
+		return n
+	}
+	dir := impliedDir()
+	dir.Opaque = ok
+	if ok {
+		b.nodes[n].dead, b.dir = true, ""
+	}
+	return b.make(parent, name, b.newInode(dir))
+}
+
+// errAbsent is that this layer has no such directory.
+var errAbsent = errors.New("no such directory")
+
+// parent is walk that makes, and remembers the last answer: a tar has its
+// entries in the order of a walk.
+func (b *builder) parent(name string) (uint32, error) {
+	if b.dir == name {
+		return b.dirNode, nil
+	}
+	n, err := b.walk(name, makes)
+	if err == nil {
+		b.dir, b.dirNode = strings.Clone(name), n
+	}
+	return n, err
+}
+
+// What walk does where there is no directory.
+const (
+	finds  = iota // errAbsent
+	ghosts        // makes it for what hides something below it; errAbsent where something else is
+	makes         // makes it, in the place of what is there
+)
+
+// walk goes to the directory of the clean name.
+func (b *builder) walk(name string, missing int) (uint32, error) {
+	var at []uint32 // the way from below the root to where it is
+	rest, links := name, 0
+	for rest != "" {
+		if b.steps--; b.steps < 0 {
+			return 0, &refusal{"the ways to the layer's entries are too long, or lead by too many links", syscall.EFBIG}
+		}
+		var part string
+		part, rest, _ = strings.Cut(rest, "/")
+		here := uint32(0)
+		if len(at) > 0 {
+			here = at[len(at)-1]
+		}
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			at = at[:max(len(at)-1, 0)]
+			continue
+		}
+		n, ok := b.byName[builtName{here, part}]
+		switch {
+		case ok && b.inode(n).Kind == Dir:
+			if missing == makes {
+				b.inode(n).Ghost = false
+			}
+			at = append(at, n)
+			continue
+		case ok && b.inode(n).Kind == Symlink:
+			if links++; links > maxLinks {
+				return 0, syscall.ELOOP
+			}
+			target := b.inode(n).Link
+			if strings.HasPrefix(target, "/") {
+				at = nil
+			}
+			rest = target + "/" + rest
+			continue
+		case missing == finds || missing == ghosts && ok:
+			return 0, errAbsent
+		}
+		if len(at) >= MaxDepth {
+			return 0, syscall.ENAMETOOLONG
+		}
+		n = b.enter(here, part)
+		b.inode(n).Ghost = missing == ghosts
+		at = append(at, n)
+	}
+	if len(at) == 0 {
+		return 0, nil
+	}
+	return at[len(at)-1], nil
+}
+
+// finish lays the tree out as an Index has it. The builder is done with.
+func (b *builder) finish() (nodes []Node, inodes []Inode) {
+	b.byName = nil
+	kids := b.live()
+	nodes = make([]Node, 1, len(b.nodes))
+	packed := make([]uint32, len(b.inodes)) // where an inode is now, plus one
+	first := make([]uint32, len(b.inodes))  // the first of its names in the archive, as it was numbered there
+	order := []uint32{0}                    // the number in the archive of each of nodes
+	inodes = make([]Inode, 0, len(b.inodes))
+	take := func(to, old uint32) {
+		i := b.nodes[old].inode
+		if packed[i] == 0 {
+			inodes = append(inodes, b.inodes[i])
+			packed[i], first[i] = uint32(len(inodes)), old
+			inodes[len(inodes)-1].Node = to
+		}
+		ino := &inodes[packed[i]-1]
+		ino.Links++
+		if old < first[i] {
+			first[i], ino.Node = old, to
+		}
+		nodes[to].Inode = packed[i] - 1
+	}
+	take(0, 0)
+	for at := 0; at < len(nodes); at++ { // breadth first
+		list := kids(order[at])
+		slices.SortFunc(list, func(x, y uint32) int { return strings.Compare(b.nodes[x].name, b.nodes[y].name) })
+		nodes[at].First, nodes[at].Count = uint32(len(nodes)), uint32(len(list))
+		for _, old := range list {
+			nodes = append(nodes, Node{Name: b.nodes[old].name, Parent: uint32(at)})
+			order = append(order, old)
+			take(uint32(len(nodes)-1), old)
+		}
+	}
+	return nodes, inodes
+}
+
+// live returns a function that gives the live children of a node.
+func (b *builder) live() func(n uint32) []uint32 {
+	start := make([]uint32, len(b.nodes)+1)
+	for _, n := range b.nodes[1:] {
+		if !n.dead {
+			start[n.parent+1]++
+		}
+	}
+	for i := range start[1:] {
+		start[i+1] += start[i]
+	}
+	list := make([]uint32, start[len(b.nodes)])
+	next := slices.Clone(start)
+	for i, n := range b.nodes[1:] {
+		if !n.dead {
+			list[next[n.parent]] = uint32(i + 1)
+			next[n.parent]++
+		}
+	}
+	return func(n uint32) []uint32 { return list[start[n]:start[n+1]] }
+}
