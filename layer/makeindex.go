@@ -108,10 +108,11 @@ func (p *pass) read(plain io.Reader, opts *Options) error {
 
 // entry takes over the entry that r is at.
 func (p *pass) entry(r *Reader, e *Entry) error {
-	at := place{offset: r.at.offset, data: r.at.data}
+	var at place
 	nodes, inodes := len(p.tree.nodes), len(p.tree.inodes)
 	var err error
 	if e.Kind == File {
+		at = place{offset: r.at.offset, data: r.at.data}
 		at.digest, err = p.digest(r, e.Size)
 	}
 	if err == nil {
