@@ -70,7 +70,7 @@ func Decompress(r io.Reader) (io.ReadCloser, error) {
 	}
 	switch Detect(head) {
 	case Gzip:
-		return gunzip(buffered)
+		return gunzipAhead(buffered)
 	case Zstd:
 		z, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
 		if err != nil {
@@ -81,7 +81,7 @@ func Decompress(r io.Reader) (io.ReadCloser, error) {
 	return io.NopCloser(buffered), nil
 }
 
-func gunzip(r io.Reader) (io.ReadCloser, error) {
+func gunzipAhead(r io.Reader) (io.ReadCloser, error) {
 	z, err := gzip.NewReader(r)
 	if err != nil {
 		return nil, fmt.Errorf("gzip: %w", err)
