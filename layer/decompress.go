@@ -61,7 +61,7 @@ func Decompress(r io.Reader) (io.ReadCloser, error) {
 	}
 	switch format {
 	case Gzip:
-		return gunzip(buffered)
+		return gunzipAhead(buffered)
 	case Zstd:
 		z, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
 		if err != nil {
@@ -89,7 +89,7 @@ func sniff(r *bufio.Reader) (Format, error) {
 	return Detect(head), nil
 }
 
-func gunzip(r io.Reader) (io.ReadCloser, error) {
+func gunzipAhead(r io.Reader) (io.ReadCloser, error) {
 	z, err := gzip.NewReader(r)
 	if err != nil {
 		return nil, fmt.Errorf("gzip: %w", err)
