@@ -55,22 +55,13 @@ func Detect(head []byte) Format {
 // empty, and syscall.EINVAL for what xz or bzip2 compressed.
 func Decompress(r io.Reader) (io.ReadCloser, error) {
 	buffered := bufio.NewReaderSize(r, aheadSize)
-	head, err := buffered.Peek(4)
-	if err != nil && err != io.EOF {
+	format, err := sniff(buffered)
+	if err != nil {
 		return nil, err
 	}
-	if len(head) == 0 {
-		return nil, &refusal{"it is empty", io.ErrUnexpectedEOF}
-	}
-	switch {
-	case bytes.HasPrefix(head, []byte("\xfd7zX")):
-		return nil, &refusal{"it is compressed by xz, which is not supported", syscall.EINVAL}
-	case bytes.HasPrefix(head, []byte("BZh")):
-		return nil, &refusal{"it is compressed by bzip2, which is not supported", syscall.EINVAL}
-	}
-	switch Detect(head) {
+	switch format {
 	case Gzip:
-		return gunzip(buffered)
+		return gunzipAhead(buffered)
 	case Zstd:
 		z, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
 		if err != nil {
@@ -81,7 +72,24 @@ func Decompress(r io.Reader) (io.ReadCloser, error) {
 	return io.NopCloser(buffered), nil
 }
 
-func gunzip(r io.Reader) (io.ReadCloser, error) {
+// sniff tells the format of the layer that r begins with, and the errors of
+// Decompress.
+func sniff(r *bufio.Reader) (Format, error) {
+	head, err := r.Peek(4)
+	switch {
+	case err != nil && err != io.EOF:
+		return 0, err
+	case len(head) == 0:
+		return 0, &refusal{"it is empty", io.ErrUnexpectedEOF}
+	case bytes.HasPrefix(head, []byte("\xfd7zX")):
+		return 0, &refusal{"it is compressed by xz, which is not supported", syscall.EINVAL}
+	case bytes.HasPrefix(head, []byte("BZh")):
+		return 0, &refusal{"it is compressed by bzip2, which is not supported", syscall.EINVAL}
+	}
+	return Detect(head), nil
+}
+
+func gunzipAhead(r io.Reader) (io.ReadCloser, error) {
 	z, err := gzip.NewReader(r)
 	if err != nil {
 		return nil, fmt.Errorf("gzip: %w", err)

@@ -102,6 +102,7 @@ const (
 type Span struct {
 	Kind     SpanKind
 	Off, Len int64 // in the blob, in bytes
+	Skip     int64 // how many decoded bytes come before: of GzipAt and ZstdAt, for chunks that share a member
 	Out      int64 // in the stream, where it begins
 	Size     int64 // of what it decodes to
 

@@ -40,8 +40,10 @@ func (o *Options) limits() (entries, bytes int64) {
 type Reader struct {
 	plain io.ReadCloser // the decompressed tar
 	all   *limited      // plain, as far as it may be read
+	heads *headers      // all, as it is read by tar
 	tar   *tar.Reader
-	begun bool // there was an entry
+	begun bool   // there was an entry
+	at    layout // of the last entry's content
 
 	entries, files int64 // still allowed: entries, and bytes of files
 }
@@ -52,12 +54,18 @@ func NewReader(r io.Reader, opts *Options) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newReader(plain, opts), nil
+}
+
+// newReader returns a Reader of the tar in plain, which it closes.
+func newReader(plain io.ReadCloser, opts *Options) *Reader {
 	entries, bytes := opts.limits()
 	all := &limited{r: plain, left: bytes, most: bytes}
 	if opts != nil {
 		all.copy = opts.Tar
 	}
-	return &Reader{plain: plain, all: all, tar: tar.NewReader(all), entries: entries, files: bytes}, nil
+	heads := &headers{r: all}
+	return &Reader{plain: plain, all: all, heads: heads, tar: tar.NewReader(heads), entries: entries, files: bytes}
 }
 
 // Close ends what reads ahead. It waits for a Read of the layer under way.
@@ -74,6 +82,9 @@ func (r *Reader) Next() (*Entry, error) {
 			return nil, err
 		}
 		e, err := entry(hdr)
+		if err == nil {
+			r.at, err = r.heads.content(hdr)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("entry %.200q: %w", hdr.Name, err)
 		}

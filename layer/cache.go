@@ -1,0 +1,102 @@
+package layer
+
+import (
+	"container/list"
+	"slices"
+	"sync"
+)
+
+// A Cache keeps decoded parts of layers in memory for who reads on in them. Any
+// number of Contents may share one. A nil *Cache keeps nothing.
+type Cache struct {
+	most int64
+
+	mu    sync.Mutex
+	bytes int64                      // of all that is kept
+	kept  map[cacheKey]*list.Element // of cached
+	order list.List                  // what was used last is in front
+	runs  []*run                     // that nobody uses; the one that was used last is last
+}
+
+// A run takes memory of its own: a window, of 32 MiB at most.
+const maxRuns = 2
+
+type cacheKey struct {
+	layer string
+	span  int
+}
+
+type cached struct {
+	key   cacheKey
+	bytes []byte
+}
+
+// NewCache returns a Cache of at most so many bytes.
+func NewCache(bytes int64) *Cache {
+	return &Cache{most: bytes, kept: make(map[cacheKey]*list.Element)}
+}
+
+// get returns what is kept, which nobody changes, or nil.
+func (c *Cache) get(key cacheKey) []byte {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.kept[key]
+	if e == nil {
+		return nil
+	}
+	c.order.MoveToFront(e)
+	return e.Value.(*cached).bytes
+}
+
+// put keeps b, for which what was not used for longest goes.
+func (c *Cache) put(key cacheKey, b []byte) {
+	if c == nil || int64(cap(b)) > c.most {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.kept[key] != nil {
+		return
+	}
+	c.kept[key] = c.order.PushFront(&cached{key, b})
+	for c.bytes += int64(cap(b)); c.bytes > c.most; {
+		last := c.order.Remove(c.order.Back()).(*cached)
+		delete(c.kept, last.key)
+		c.bytes -= int64(cap(last.bytes))
+	}
+}
+
+// takeRun returns a run of what key names that does not stand behind pos, or nil.
+// It is the caller's until it is put back.
+func (c *Cache) takeRun(key cacheKey, pos int64) *run {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, r := range slices.Backward(c.runs) {
+		if r.key == key && r.pos <= pos {
+			c.runs = slices.Delete(c.runs, i, i+1)
+			return r
+		}
+	}
+	return nil
+}
+
+// putRun keeps a run that may go on, in the place of the one that was used
+// longest ago.
+func (c *Cache) putRun(r *run) {
+	if c == nil {
+		return
+	}
+	r.read = nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.runs) == maxRuns {
+		c.runs = slices.Delete(c.runs, 0, 1)
+	}
+	c.runs = append(c.runs, r)
+}

@@ -1,0 +1,174 @@
+package layer
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sort"
+	"sync"
+	"syscall"
+)
+
+// A Content reads the files of one layer. It may be used by any number of
+// goroutines.
+type Content struct {
+	ix    *Index
+	blob  Blob
+	id    string
+	cache *Cache
+
+	mu      sync.Mutex
+	flights map[int]*flight // spans that are being loaded; guarded by mu
+	pieces  map[int][]sum   // of large spans that were found to be right; guarded by mu
+}
+
+// NewContent returns the Content of the layer that ix describes and whose bytes
+// blob has. In the cache, which may be nil, id tells it from other layers: it is the
+// layer's digest, or names what else tells its bytes.
+func NewContent(ix *Index, blob Blob, id string, cache *Cache) *Content {
+	return &Content{ix: ix, blob: blob, id: id, cache: cache, flights: make(map[int]*flight), pieces: make(map[int][]sum)}
+}
+
+// ReadAt reads from the content of a File of the Index, as io.ReaderAt has it.
+// Every byte was held against the digest of its span before it is returned.
+//
+// The error is syscall.EIO where the blob is not what the index says, that of ctx
+// when it ends, and else the blob's.
+func (c *Content) ReadAt(ctx context.Context, ino *Inode, p []byte, off int64) (n int, err error) {
+	switch {
+	case ino.Kind != File || off < 0:
+		return 0, syscall.EINVAL
+	case off >= ino.Size:
+		return 0, io.EOF
+	}
+	short := int64(len(p)) > ino.Size-off
+	if short {
+		p = p[:ino.Size-off]
+	}
+	if ino.Data == nil {
+		n, err = c.stream(ctx, p, ino.Offset+off)
+	} else {
+		n, err = c.sparse(ctx, ino.Data, p, off)
+	}
+	if err == nil && short {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// sparse reads from a file with holes.
+func (c *Content) sparse(ctx context.Context, data []Segment, p []byte, off int64) (n int, err error) {
+	i := sort.Search(len(data), func(i int) bool { return data[i].At+data[i].Length > off })
+	for n < len(p) && err == nil {
+		at, rest := off+int64(n), p[n:]
+		if i == len(data) {
+			clear(rest)
+			return len(p), nil
+		}
+		s, m := &data[i], 0
+		if at < s.At {
+			m = int(min(int64(len(rest)), s.At-at))
+			clear(rest[:m])
+		} else {
+			m, err = c.stream(ctx, rest[:min(int64(len(rest)), s.At+s.Length-at)], s.Offset+at-s.At)
+			i++
+		}
+		n += m
+	}
+	return n, err
+}
+
+// stream reads all of p from the stream at off.
+func (c *Content) stream(ctx context.Context, p []byte, off int64) (n int, err error) {
+	spans := c.ix.Spans
+	i := sort.Search(len(spans), func(i int) bool { return spans[i].Out+spans[i].Size > off })
+	for n < len(p) {
+		if i == len(spans) {
+			return n, fmt.Errorf("layer %s: nothing at %d: %w", c.id, off+int64(n), syscall.EIO)
+		}
+		s := &spans[i]
+		from := off + int64(n) - s.Out
+		m := min(int64(len(p)-n), s.Size-from)
+		if err := c.span(ctx, i, p[n:][:m], from); err != nil {
+			return n, fmt.Errorf("layer %s: span %d, %d bytes at %d: %w", c.id, i, s.Len, s.Off, err)
+		}
+		n += int(m)
+		i++
+	}
+	return n, nil
+}
+
+// span reads all of p from the decoded span i at from.
+func (c *Content) span(ctx context.Context, i int, p []byte, from int64) error {
+	s := &c.ix.Spans[i]
+	switch {
+	case s.Kind == Zeros:
+		clear(p)
+		return nil
+	case s.large():
+		return c.large(ctx, i, p, from)
+	}
+	b := c.cache.get(cacheKey{c.id, i})
+	if b == nil {
+		var err error
+		if b, err = c.shared(ctx, i); err != nil {
+			return err
+		}
+	}
+	copy(p, b[from:])
+	return nil
+}
+
+// A flight is the loading of a span or its verification, for all who wait for it.
+type flight struct {
+	waiters int // guarded by Content.mu
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when the following are there
+	bytes   []byte
+	err     error
+}
+
+// shared loads the span i, and verifies a large one, once for all who want it at a time. It ends early when
+// the last of them left.
+func (c *Content) shared(ctx context.Context, i int) ([]byte, error) {
+	c.mu.Lock()
+	f := c.flights[i]
+	if f == nil {
+		f = &flight{done: make(chan struct{})}
+		var work context.Context
+		work, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
+		c.flights[i] = f
+		go c.fly(work, i, f)
+	}
+	f.waiters++
+	c.mu.Unlock()
+	select {
+	case <-f.done:
+		return f.bytes, f.err
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f.waiters--; f.waiters == 0 {
+		f.cancel()
+		if c.flights[i] == f { // who comes next begins anew
+			delete(c.flights, i)
+		}
+	}
+	return nil, ctx.Err()
+}
+
+func (c *Content) fly(ctx context.Context, i int, f *flight) {
+	defer f.cancel()
+	if s := &c.ix.Spans[i]; s.large() {
+		f.err = c.verify(ctx, i)
+	} else if f.bytes, f.err = c.load(ctx, s); f.err == nil {
+		c.cache.put(cacheKey{c.id, i}, f.bytes)
+	}
+	c.mu.Lock()
+	if c.flights[i] == f {
+		delete(c.flights, i)
+	}
+	c.mu.Unlock()
+	close(f.done)
+}

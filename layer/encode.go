@@ -1,0 +1,235 @@
+package layer
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"io"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// The kept form of an Index: numbers are unsigned varints, signed ones zigzag.
+//
+//	magic, with the version of this form in it
+//	View, Format, whether there is a DiffID: a byte each; the 32 bytes of the DiffID
+//	Length, and how many spans, nodes, inodes and digests there are
+//	the spans: see putSpan
+//	the digests of files, 32 bytes each, in the order of the inodes that have one
+//	the tree: its length, its length as it is kept (the same: as it is; less: as
+//	    one zstd frame), the tree: see putNode and putInode
+//	the SHA-256 of all that
+//
+// It depends on nothing but the Index: equal ones are kept as equal bytes.
+const indexMagic = "distfs layer index 1\n"
+
+// What is compressed by more than that is kept as it is, so that who decodes an
+// Index takes memory by the length of its kept form.
+const maxRatio = 16
+
+// What an inode's flags say, behind the four bits of its kind.
+const (
+	flagImplied = 1 << (4 + iota)
+	flagGhost
+	flagOpaque
+	flagXattrs
+	flagDigest
+	flagData
+	flagNanoseconds
+	flagDevice
+	flagLinked // it has more than one name
+)
+
+// What a span's flags say, behind the three bits of its kind.
+const (
+	flagDecoded = 1 << (3 + iota)
+	flagSkip
+)
+
+// Encode writes the kept form of ix to w. The error is syscall.EINVAL if ix is
+// none that DecodeIndex would return.
+func (ix *Index) Encode(w io.Writer) error {
+	if err := ix.check(); err != nil {
+		return err
+	}
+	e := encoder{}
+	for i := range ix.Nodes {
+		e.putNode(ix, i)
+	}
+	for i := range ix.Inodes {
+		e.putInode(&ix.Inodes[i])
+	}
+	tree := binary.AppendUvarint(nil, uint64(e.text.Len()))
+	tree = append(append(tree, e.text.String()...), e.tree...)
+	kept, err := compress(tree)
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	to := io.MultiWriter(w, sum)
+	lengths := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(len(tree))), uint64(len(kept)))
+	for _, part := range [][]byte{ix.head(len(e.digests) / sha256.Size), ix.putSpans(), e.digests, lengths, kept} {
+		if _, err := to.Write(part); err != nil {
+			return err
+		}
+	}
+	_, err = w.Write(sum.Sum(nil))
+	return err
+}
+
+func compress(b []byte) ([]byte, error) {
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	defer z.Close()
+	kept := z.EncodeAll(b, nil)
+	if len(kept) >= len(b) || len(b)/len(kept) >= maxRatio {
+		return b, nil
+	}
+	return kept, nil
+}
+
+func (ix *Index) head(digests int) []byte {
+	b := append([]byte(indexMagic), byte(ix.View), byte(ix.Format), 0)
+	if ix.DiffID != "" {
+		b[len(b)-1] = 1
+		b, _ = hex.AppendDecode(b, []byte(ix.DiffID.Encoded())) // check was content with it
+	}
+	b = binary.AppendUvarint(b, uint64(ix.Length))
+	for _, n := range []int{len(ix.Spans), len(ix.Nodes), len(ix.Inodes), digests} {
+		b = binary.AppendUvarint(b, uint64(n))
+	}
+	return b
+}
+
+// putSpans writes of each span: flags, how far behind the one before it begins in
+// the blob, Len, Skip if there is one, Size, Digest unless it is of Zeros; of
+// Deflate Bits, and Window with its length in front.
+func (ix *Index) putSpans() []byte {
+	var b []byte
+	end := int64(0)
+	for i := range ix.Spans {
+		s := &ix.Spans[i]
+		flags := uint64(s.Kind) | flag(s.Decoded, flagDecoded) | flag(s.Skip > 0, flagSkip)
+		b = binary.AppendUvarint(b, flags)
+		b = binary.AppendVarint(b, s.Off-end)
+		b = binary.AppendUvarint(b, uint64(s.Len))
+		if s.Skip > 0 {
+			b = binary.AppendUvarint(b, uint64(s.Skip))
+		}
+		b = binary.AppendUvarint(b, uint64(s.Size))
+		if s.Kind != Zeros {
+			b = append(b, s.Digest[:]...)
+		}
+		if s.Kind == Deflate {
+			b = binary.AppendUvarint(append(b, s.Bits), uint64(len(s.Window)))
+			b = append(b, s.Window...)
+		}
+		end = s.Off + s.Len
+	}
+	return b
+}
+
+func flag(is bool, flag uint64) uint64 {
+	if is {
+		return flag
+	}
+	return 0
+}
+
+// An encoder writes the tree: the length of all texts, the texts one after the
+// other, the nodes, the inodes.
+type encoder struct {
+	text    strings.Builder
+	tree    []byte
+	digests []byte
+
+	inodes          uint32 // that nodes have named
+	seconds, offset int64  // of the inode before; where its content ends
+}
+
+func (e *encoder) uint(n uint64) { e.tree = binary.AppendUvarint(e.tree, n) }
+func (e *encoder) int(n int64)   { e.tree = binary.AppendVarint(e.tree, n) }
+
+// string writes the length of s; s itself is among the texts.
+func (e *encoder) string(s string) {
+	e.uint(uint64(len(s)))
+	e.text.WriteString(s)
+}
+
+// putNode writes of a node: Name, Count, and 0 if it is the first name of the next
+// inode, else the inode's number plus one.
+func (e *encoder) putNode(ix *Index, i int) {
+	n := &ix.Nodes[i]
+	e.string(n.Name)
+	e.uint(uint64(n.Count))
+	if n.Inode == e.inodes {
+		e.inodes++
+		e.uint(0)
+	} else {
+		e.uint(uint64(n.Inode) + 1)
+	}
+}
+
+// putInode writes of an inode: flags, Mode, UID, GID, by how much Seconds differ
+// from those before; and as the flags say Nanoseconds, Major and Minor, Node, how
+// many Xattrs and these; of a link Link; of a File putContent.
+func (e *encoder) putInode(ino *Inode) {
+	e.uint(uint64(ino.Kind) | flag(ino.Implied, flagImplied) | flag(ino.Ghost, flagGhost) | flag(ino.Opaque, flagOpaque) |
+		flag(len(ino.Xattrs) > 0, flagXattrs) | flag(ino.Digest != sum{}, flagDigest) | flag(ino.Data != nil, flagData) |
+		flag(ino.Nanoseconds > 0, flagNanoseconds) | flag(ino.Major|ino.Minor != 0, flagDevice) | flag(ino.Links > 1, flagLinked))
+	e.uint(uint64(ino.Mode))
+	e.uint(uint64(ino.UID))
+	e.uint(uint64(ino.GID))
+	e.int(ino.Seconds - e.seconds)
+	e.seconds = ino.Seconds
+	if ino.Nanoseconds > 0 {
+		e.uint(uint64(ino.Nanoseconds))
+	}
+	if ino.Major|ino.Minor != 0 {
+		e.uint(uint64(ino.Major))
+		e.uint(uint64(ino.Minor))
+	}
+	if ino.Links > 1 {
+		e.uint(uint64(ino.Node))
+	}
+	if len(ino.Xattrs) > 0 {
+		e.uint(uint64(len(ino.Xattrs)))
+		for _, x := range ino.Xattrs {
+			e.string(x.Name)
+			e.string(x.Value)
+		}
+	}
+	switch ino.Kind {
+	case Symlink, Hardlink:
+		e.string(ino.Link)
+	case File:
+		e.putContent(ino)
+	}
+}
+
+// putContent writes Size, how far behind the content before its own begins, and if
+// it has holes how many Data and these: how far behind the one before each begins
+// in the file, Length, and the same in the stream.
+func (e *encoder) putContent(ino *Inode) {
+	if ino.Digest != (sum{}) {
+		e.digests = append(e.digests, ino.Digest[:]...)
+	}
+	e.uint(uint64(ino.Size))
+	e.int(ino.Offset - e.offset)
+	e.offset = ino.Offset
+	if ino.Data == nil {
+		e.offset += ino.Size
+		return
+	}
+	e.uint(uint64(len(ino.Data)))
+	at := int64(0)
+	for _, s := range ino.Data {
+		e.uint(uint64(s.At - at))
+		e.uint(uint64(s.Length))
+		e.int(s.Offset - e.offset)
+		at, e.offset = s.At+s.Length, s.Offset+s.Length
+	}
+}

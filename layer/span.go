@@ -1,0 +1,150 @@
+package layer
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/zstd"
+)
+
+// wholeSpan bounds in bytes a span that is held in memory as a whole, as it lies
+// in the blob and decoded. A larger one is streamed.
+const wholeSpan = 8 << 20
+
+func (s *Span) large() bool { return s.Size > wholeSpan || s.Len > wholeSpan }
+
+type sum = [sha256.Size]byte
+
+// load returns what the span s decodes to.
+func (c *Content) load(ctx context.Context, s *Span) ([]byte, error) {
+	raw := make([]byte, s.Len)
+	if err := readFull(ctx, c.blob, raw, s.Off); err != nil {
+		return nil, err
+	}
+	if !s.Decoded {
+		if err := s.check(sha256.Sum256(raw)); err != nil {
+			return nil, err
+		}
+	}
+	if s.Kind == Stored {
+		if s.Size != s.Len {
+			return nil, s.sizeError()
+		}
+		if s.Decoded {
+			return raw, s.check(sha256.Sum256(raw))
+		}
+		return raw, nil
+	}
+	decoder, err := s.decoder(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, s.Size)
+	if _, err := io.ReadFull(decoder, b); err != nil {
+		return nil, s.broken(err)
+	}
+	if err := s.ends(decoder); err != nil {
+		return nil, err
+	}
+	if s.Decoded {
+		return b, s.check(sha256.Sum256(b))
+	}
+	return b, nil
+}
+
+// readFull reads all of p from the blob. What ends before it is EIO.
+func readFull(ctx context.Context, blob Blob, p []byte, off int64) error {
+	n, err := blob.ReadAt(ctx, p, off)
+	switch {
+	case n == len(p):
+		return nil
+	case err == nil || errors.Is(err, io.EOF):
+		return fmt.Errorf("the blob ends at %d: %w", off+int64(n), syscall.EIO)
+	}
+	return err
+}
+
+// decoder returns a reader of what the span decodes to, of whose bytes in the blob
+// r is at the first.
+func (s *Span) decoder(r io.Reader) (io.Reader, error) {
+	decoder, err := s.decompress(r)
+	if err == nil && s.Skip > 0 {
+		_, err = io.CopyN(io.Discard, decoder, s.Skip)
+	}
+	if err != nil {
+		return nil, s.broken(err)
+	}
+	return decoder, nil
+}
+
+func (s *Span) decompress(r io.Reader) (io.Reader, error) {
+	switch s.Kind {
+	case Stored:
+		return r, nil
+	case Deflate:
+		window, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(s.Window)), 32<<10))
+		if err != nil {
+			return nil, err
+		}
+		return resume(r, point{bits: s.Bits, window: window}), nil
+	case GzipAt:
+		return resume(r, point{header: true}), nil
+	case ZstdAt:
+		return zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(1))
+	}
+	return nil, syscall.EINVAL
+}
+
+// ends holds a decoder that gave the whole span to its end. What is deflated may
+// end in the midst of a member, and what has a digest of its own may have more
+// behind it.
+func (s *Span) ends(decoder io.Reader) error {
+	if s.Kind != ZstdAt || s.Decoded {
+		return nil
+	}
+	var b [1]byte
+	switch n, err := io.ReadFull(decoder, b[:]); {
+	case n > 0:
+		return s.sizeError()
+	case err != io.EOF:
+		return s.broken(err)
+	}
+	return nil
+}
+
+func (s *Span) check(got sum) error {
+	if got == s.Digest {
+		return nil
+	}
+	of := "it"
+	if s.Decoded {
+		of = "what it decodes to"
+	}
+	return fmt.Errorf("%s has the digest sha256:%x, want sha256:%x: %w", of, got, s.Digest, syscall.EIO)
+}
+
+func (s *Span) sizeError() error {
+	return fmt.Errorf("it decodes to other than %d bytes: %w", s.Size, syscall.EIO)
+}
+
+// broken makes of what a decoder says an error of the span. What the blob says
+// stays as it is.
+func (s *Span) broken(err error) error {
+	var of *blobError
+	switch {
+	case errors.As(err, &of):
+		return of.error
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return s.sizeError()
+	}
+	return fmt.Errorf("%w: %w", err, syscall.EIO)
+}
+
+// A blobError is an error of the blob that went through a decoder.
+type blobError struct{ error }
