@@ -84,3 +84,12 @@ const indexSuffix = ".v1"
 func (s *Store) indexPath(dgst digest.Digest) string {
 	return s.path("cache", "index", digestName(dgst)+indexSuffix)
 }
+
+// HasLayerIndex says whether an index is kept for the layer dgst.
+func (s *Store) HasLayerIndex(dgst digest.Digest) bool {
+	if s.checkBlob(dgst) != nil {
+		return false
+	}
+	fi, err := os.Lstat(s.indexPath(dgst))
+	return err == nil && fi.Mode().IsRegular()
+}

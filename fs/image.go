@@ -7,6 +7,7 @@ import (
 	iofs "io/fs"
 	"path"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
@@ -24,6 +25,8 @@ type imageDir struct {
 	name  locator.Name
 	path  string
 	asked flight[struct{}]
+
+	complete atomic.Bool // all names were listed
 }
 
 var (
@@ -46,7 +49,8 @@ func (d *imageDir) identity() identity { return identifyDirectory(d.path) }
 
 func (d *imageDir) String() string { return d.path }
 
-func (*imageDir) settled() {}
+// settled says whether all that the directory can list was listed.
+func (d *imageDir) settled() bool { return d.complete.Load() }
 
 func (d *imageDir) xattr(name string) (string, error) { return d.s.xattr(d.loc, d.name.Digest, name) }
 
@@ -125,6 +129,7 @@ const (
 	manifestName = "manifest.json"
 	configName   = "config.json"
 	layersName   = "layers"
+	rootfsName   = "rootfs"
 )
 
 func (d *imageDir) lookup(_ context.Context, name string) (node, error) {
@@ -132,7 +137,9 @@ func (d *imageDir) lookup(_ context.Context, name string) (node, error) {
 	case indexName, manifestName, configName:
 		return newImageLink(d, name), nil
 	case layersName:
-		return &layersDir{d}, nil
+		return &layersDir{d: d}, nil
+	case rootfsName:
+		return d.rootfs().begin(), nil
 	}
 	return nil, errNever
 }
@@ -157,8 +164,14 @@ func (d *imageDir) list(ctx context.Context) ([]entry, error) {
 	if manifest.Config != nil {
 		entries = append(entries, d.linkEntry(configName))
 	}
-	layers := directoryEntry(layersName, (&layersDir{d}).identity())
-	return append(entries, layers), nil
+	entries = append(entries, directoryEntry(layersName, (&layersDir{d: d}).identity()))
+	if !manifest.IsImage() {
+		d.complete.Store(true)
+	} else if d.s.indexed(manifest.Layers) {
+		entries = append(entries, directoryEntry(rootfsName, d.rootfs().identity()))
+		d.complete.Store(true)
+	}
+	return entries, nil
 }
 
 func (d *imageDir) linkEntry(name string) entry {

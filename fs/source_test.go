@@ -33,6 +33,9 @@ type source struct {
 	images []locator.Reference           // that are whole
 	listed []string                      // prefixes whose names were asked for
 
+	indexes map[digest.Digest][]byte // of layers, kept
+	files   int                      // of layers, that are open
+
 	changed   func([]string) // who watches
 	spoilt    func(digest.Digest)
 	watching  map[string]bool // what

@@ -64,6 +64,7 @@ func (s *server) walker() *walker {
 	opts := s.opts
 	opts.Log = slog.New(slog.DiscardHandler)
 	beside := newServer(heldSource{s.src}, s.hosts, opts)
+	beside.quiet = true
 	beside.images.documents, beside.images.hints = s.images.documents, s.images.hints
 	return &walker{mount: s, s: beside}
 }
@@ -245,6 +246,14 @@ func (h heldSource) Stat(_ context.Context, loc locator.Locator, hint ocispec.De
 		return desc, nil
 	}
 	return ocispec.Descriptor{}, errNotHeld
+}
+
+func (h heldSource) OpenSparse(context.Context, locator.Locator, ocispec.Descriptor) (Object, error) {
+	return nil, errNotHeld
+}
+
+func (h heldSource) Range(context.Context, locator.Locator, ocispec.Descriptor, []byte, int64) (int, error) {
+	return 0, errNotHeld
 }
 
 func (h heldSource) Open(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor) (Object, error) {
