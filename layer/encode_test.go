@@ -138,6 +138,13 @@ func FuzzDecodeIndex(f *testing.F) {
 	for _, ix := range indexes(f) {
 		f.Add(encode(f, ix))
 	}
+	for _, file := range []testlayer.File{ // so small that their trees are not compressed
+		testlayer.Reg("f", "x"), testlayer.Reg("d/e/f", ""), testlayer.Link("h", "g"), testlayer.Symlink("l", "a"),
+		testlayer.Reg(".wh.x", ""), testlayer.Reg("d/.wh..wh..opq", ""), withXattr("user.a", "b"),
+	} {
+		f.Add(encode(f, makeIndex(f, testlayer.Tar(f, file))))
+		f.Add(encode(f, makeIndex(f, testlayer.Tar(f, file, testlayer.Link("again", file.Name)))))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
