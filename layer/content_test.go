@@ -3,10 +3,15 @@ package layer_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"distfs/internal/testlayer"
@@ -25,28 +30,8 @@ func (b blob) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	return bytes.NewReader(b).ReadAt(p, off)
 }
 
-func makeIndex(tb testing.TB, b []byte) *layer.Index {
-	tb.Helper()
-	ix, err := layer.MakeIndex(tb.Context(), bytes.NewReader(b), nil)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return ix
-}
-
-// find returns the inode of a path.
-func find(tb testing.TB, ix *layer.Index, path string) *layer.Inode {
-	tb.Helper()
-	n, ok := uint32(0), true
-	for name := range strings.SplitSeq(path, "/") {
-		if n, ok = ix.Lookup(n, name); !ok {
-			tb.Fatalf("no %s", path)
-		}
-	}
-	return ix.Inode(n)
-}
-
-func random(seed uint64, n int) string {
+// text returns n bytes that compress somewhat.
+func text(seed uint64, n int) string {
 	r := rand.New(rand.NewPCG(seed, 1))
 	b := make([]byte, n)
 	for i := range b {
@@ -55,21 +40,253 @@ func random(seed uint64, n int) string {
 	return string(b)
 }
 
-// TestContent reads files of each format, in part and as a whole.
+// TestContent reads files of each format at random places.
 func TestContent(t *testing.T) {
-	big := random(1, 12<<20)
-	plain := testlayer.Tar(t, testlayer.Reg("small", "content"), testlayer.Dir("d"), testlayer.Reg("d/big", big), testlayer.Reg("none", ""))
-	for name, b := range map[string][]byte{"tar": plain, "gzip": testlayer.Gzip(t, plain), "zstd": testlayer.Zstd(t, plain)} {
+	big, small := text(1, 12<<20), "content"
+	plain := testlayer.Tar(t, testlayer.Reg("small", small), testlayer.Reg("big", big), testlayer.Reg("none", ""))
+	for name, b := range inFormats(t, plain) {
 		ix := makeIndex(t, b)
-		c := layer.NewContent(ix, blob(b), name, layer.NewCache(64<<20))
-		for range 100 {
-			off := rand.Int64N(int64(len(big)))
-			p := make([]byte, rand.IntN(100<<10))
-			n, err := c.ReadAt(t.Context(), find(t, ix, "d/big"), p, off)
-			want := big[off:min(int64(len(big)), off+int64(len(p)))]
-			if string(p[:n]) != want || err != nil && (!errors.Is(err, io.EOF) || n == len(p)) {
-				t.Errorf("%s: %d bytes at %d: %d, %v", name, len(p), off, n, err)
+		for _, cache := range []*layer.Cache{nil, layer.NewCache(5 << 20), layer.NewCache(64 << 20)} {
+			c := layer.NewContent(ix, blob(b), name, cache)
+			for path, want := range map[string]string{"small": small, "big": big, "none": ""} {
+				ino := find(t, ix, path)
+				for i := range 4 {
+					off := rand.Int64N(int64(len(want)) + 1)
+					p := make([]byte, rand.IntN(200<<10<<(i*2))) // up to 12 MiB
+					n, err := c.ReadAt(t.Context(), ino, p, off)
+					want := want[off:min(int64(len(want)), off+int64(len(p)))]
+					if string(p[:n]) != want || err != nil && !errors.Is(err, io.EOF) || n < len(p) && err == nil {
+						t.Errorf("%s: %d bytes of %s at %d: %d, %v, want %d", name, len(p), path, off, n, err, len(want))
+					}
+				}
 			}
+		}
+	}
+}
+
+// TestReadingOn reads a large span piece by piece and asks the blob for each byte
+// no more than twice.
+func TestReadingOn(t *testing.T) {
+	big := text(4, 20<<20)
+	b := testlayer.Zstd(t, testlayer.Tar(t, testlayer.Reg("big", big)))
+	ix := makeIndex(t, b)
+	counted := &faulty{blob: b}
+	c := layer.NewContent(ix, counted, "l", layer.NewCache(1))
+	got := make([]byte, len(big))
+	for off := 0; off < len(got); off += 128 << 10 {
+		if n, err := c.ReadAt(t.Context(), find(t, ix, "big"), got[off:][:128<<10], int64(off)); n != 128<<10 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if string(got) != big || len(ix.Spans) != 1 || counted.bytes.Load() > 2*int64(len(b)) {
+		t.Errorf("%d spans, %d bytes were read of a blob of %d", len(ix.Spans), counted.bytes.Load(), len(b))
+	}
+}
+
+// faulty is a blob that can be made to go wrong.
+type faulty struct {
+	blob
+	bytes atomic.Int64 // that were read
+	hook  func(ctx context.Context, p []byte, off int64) error
+}
+
+func (f *faulty) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	n, err := f.blob.ReadAt(ctx, p, off)
+	f.bytes.Add(int64(n))
+	if f.hook != nil {
+		if err := f.hook(ctx, p[:n], off); err != nil {
+			return 0, err
+		}
+	}
+	return n, err
+}
+
+// TestDamage changes a byte here and there: what is read is right or EIO.
+func TestDamage(t *testing.T) {
+	big := text(5, 9<<20)
+	plain := testlayer.Tar(t, testlayer.Reg("big", big))
+	for name, b := range inFormats(t, plain) {
+		ix := makeIndex(t, b)
+		failed := 0
+		for range 12 {
+			at := int64(rand.IntN(len(b)))
+			f := &faulty{blob: b, hook: func(_ context.Context, p []byte, off int64) error {
+				if at >= off && at < off+int64(len(p)) {
+					p[at-off] ^= 1 << rand.IntN(8)
+				}
+				return nil
+			}}
+			c := layer.NewContent(ix, f, name, layer.NewCache(64<<20))
+			got := make([]byte, 1<<20)
+			for off := int64(0); off < int64(len(big)); off += int64(len(got)) {
+				n, err := c.ReadAt(t.Context(), find(t, ix, "big"), got, off)
+				if err != nil {
+					failed++
+				}
+				if string(got[:n]) != big[off:][:n] || err != nil && !errors.Is(err, syscall.EIO) || err == nil && n < len(got) {
+					t.Fatalf("%s, byte %d wrong: %d bytes at %d, %v", name, at, n, off, err)
+				}
+			}
+		}
+		if failed == 0 {
+			t.Errorf("%s: no read failed", name)
+		}
+	}
+}
+
+// TestChange changes a large span after its digest matched.
+func TestChange(t *testing.T) {
+	b := testlayer.Zstd(t, testlayer.Tar(t, testlayer.Reg("big", text(6, 20<<20))))
+	ix := makeIndex(t, b)
+	f := &faulty{blob: b}
+	read := int64(0)
+	f.hook = func(_ context.Context, p []byte, _ int64) error {
+		if read += int64(len(p)); read > ix.Spans[0].Len {
+			p[0] ^= 1
+		}
+		return nil
+	}
+	_, err := layer.NewContent(ix, f, "l", nil).ReadAt(t.Context(), find(t, ix, "big"), make([]byte, 10), 10<<20)
+	if !errors.Is(err, syscall.EIO) {
+		t.Errorf("error %v, want %v", err, syscall.EIO)
+	}
+}
+
+// decodedSpan is an index of one file in one span that has a digest of what it
+// decodes to.
+func decodedSpan(kind layer.SpanKind, length int, skip, size int64, content string) *layer.Index {
+	file := layer.Inode{Kind: layer.File, Node: 1, Links: 1, Size: size}
+	return &layer.Index{
+		View:   layer.ViewTOC,
+		Nodes:  []layer.Node{{First: 1, Count: 1}, {Name: "f", Inode: 1, First: 2}},
+		Inodes: []layer.Inode{{Kind: layer.Dir, Implied: true, Links: 1}, file},
+		Spans: []layer.Span{{
+			Kind: kind, Len: int64(length), Skip: skip, Size: size, Digest: sha256.Sum256([]byte(content)), Decoded: true,
+		}},
+		Length: size,
+	}
+}
+
+// TestDecoded reads chunks of a table of contents, small ones and large ones, and
+// none that is other than it says.
+func TestDecoded(t *testing.T) {
+	for _, n := range []int{1000, 20 << 20} {
+		content := text(7, n)
+		for kind, b := range map[layer.SpanKind][]byte{
+			layer.Stored: []byte(content), layer.GzipAt: testlayer.Gzip(t, []byte(content)), layer.ZstdAt: testlayer.Zstd(t, []byte(content)),
+		} {
+			read := func(b []byte, ix *layer.Index, off int64) (string, error) {
+				p := make([]byte, 100)
+				m, err := layer.NewContent(ix, blob(b), "l", layer.NewCache(64<<20)).ReadAt(t.Context(), find(t, ix, "f"), p, off)
+				return string(p[:m]), err
+			}
+			half := int64(n / 2)
+			if got, err := read(b, decodedSpan(kind, len(b), 0, int64(n), content), half); got != content[half:][:100] || err != nil {
+				t.Errorf("kind %d of %d: %.10q, %v", kind, n, got, err)
+			}
+			for name, ix := range map[string]*layer.Index{
+				"longer":  decodedSpan(kind, len(b), 0, int64(n)+1, content),
+				"shorter": decodedSpan(kind, len(b), 0, int64(n)-1, content),
+				"other":   decodedSpan(kind, len(b), 0, int64(n), content+"x"),
+				"cut":     decodedSpan(kind, len(b)-100, 0, int64(n), content),
+				"beyond":  decodedSpan(kind, len(b)+1, 0, int64(n)+1, content+"\x00"),
+			} {
+				if got, err := read(b, ix, half); got != "" || !errors.Is(err, syscall.EIO) {
+					t.Errorf("kind %d of %d, %s: %.10q, %v", kind, n, name, got, err)
+				}
+			}
+			if kind == layer.Stored {
+				continue
+			}
+			if got, err := read(b, decodedSpan(kind, len(b), 300, 200, content[300:500]), 50); got != content[350:450] || err != nil {
+				t.Errorf("kind %d of %d, in its middle: %.10q, %v", kind, n, got, err)
+			}
+		}
+	}
+}
+
+// TestZeros reads what is nowhere.
+func TestZeros(t *testing.T) {
+	ix := decodedSpan(layer.Zeros, 0, 0, 1<<40, "")
+	p := []byte("xxxxx")
+	if n, err := layer.NewContent(ix, blob(nil), "l", nil).ReadAt(t.Context(), find(t, ix, "f"), p, 1<<40-3); n != 3 || string(p) != "\x00\x00\x00xx" || err != io.EOF {
+		t.Errorf("%d bytes %q, %v", n, p, err)
+	}
+}
+
+// TestSharing has many read one span, which is fetched once, and those leave whose
+// context ends.
+func TestSharing(t *testing.T) {
+	want := text(8, 1<<20)
+	b := testlayer.Gzip(t, testlayer.Tar(t, testlayer.Reg("f", want)))
+	ix := makeIndex(t, b)
+	release := make(chan struct{})
+	f := &faulty{blob: b}
+	begun := make(chan struct{}, 1)
+	f.hook = func(ctx context.Context, _ []byte, _ int64) error {
+		begun <- struct{}{}
+		select {
+		case <-release:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	c := layer.NewContent(ix, f, "l", layer.NewCache(64<<20))
+	read := func(ctx context.Context) error {
+		p := make([]byte, 1000)
+		n, err := c.ReadAt(ctx, find(t, ix, "f"), p, 5000)
+		if err == nil && string(p[:n]) != want[5000:6000] {
+			return fmt.Errorf("read %.20q", p[:n])
+		}
+		return err
+	}
+	// The only one leaves: the work ends with it, and who comes next begins anew.
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan error)
+	go func() { left <- read(ctx) }()
+	<-begun
+	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("who left has %v", err)
+	}
+	// The first leaves, and the others get what it asked for.
+	ctx, cancel = context.WithCancel(t.Context())
+	go func() { left <- read(ctx) }()
+	<-begun
+	before := f.bytes.Load()
+	var others sync.WaitGroup
+	for range 20 {
+		others.Go(func() {
+			if err := read(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	cancel()
+	err := <-left
+	close(release)
+	others.Wait()
+	if !errors.Is(err, context.Canceled) || f.bytes.Load()-before > ix.Spans[0].Len {
+		t.Errorf("who left has %v; %d bytes were read, want %d", err, f.bytes.Load()-before, ix.Spans[0].Len)
+	}
+}
+
+// TestNoContent refuses what is no file's content, and has the blob's errors as
+// they are.
+func TestNoContent(t *testing.T) {
+	b := testlayer.Zstd(t, testlayer.Tar(t, testlayer.Dir("d"), testlayer.Reg("f", strings.Repeat("x", 20<<20))))
+	ix := makeIndex(t, b)
+	lost := errors.New("lost")
+	f := &faulty{blob: b, hook: func(context.Context, []byte, int64) error { return lost }}
+	c := layer.NewContent(ix, f, "l", nil)
+	for _, call := range []struct {
+		path string
+		off  int64
+		want error
+	}{{"d", 0, syscall.EINVAL}, {"f", -1, syscall.EINVAL}, {"f", 20 << 20, io.EOF}, {"f", 1 << 20, lost}} {
+		if n, err := c.ReadAt(t.Context(), find(t, ix, call.path), make([]byte, 1), call.off); n != 0 || !errors.Is(err, call.want) {
+			t.Errorf("%s at %d: %d, %v, want %v", call.path, call.off, n, err, call.want)
 		}
 	}
 }

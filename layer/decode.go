@@ -153,7 +153,7 @@ func (d *decoder) tree() (b []byte, bad bool) {
 	if length >= maxRatio*uint64(len(kept)+1) {
 		return nil, true
 	}
-	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(max(length, 1)))
+	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(max(length, 1<<20)))
 	if err != nil {
 		return nil, true
 	}
