@@ -29,6 +29,8 @@ const (
 type images struct {
 	documents *recent[objectKey, *document]
 	hints     *recent[objectKey, ocispec.Descriptor]
+	referred  *recent[objectKey, referred]       // what refers to them
+	subjects  *recent[locator.Locator, subjects] // the same, of a repository in the store
 
 	mu      sync.Mutex
 	flights map[objectKey]*reading // under way; guarded by mu

@@ -108,8 +108,12 @@ func TestAttestations(t *testing.T) {
 		{MediaType: ociManifest, Digest: "a:4", Annotations: about("other", dgstA)},
 		{MediaType: "text/plain", Digest: "a:5", Annotations: about("attestation-manifest", dgstA)},
 	}}
-	got := d.Attestations(dgstA)
-	if len(got) != 2 || got[0].Digest != "a:1" || got[0].ArtifactType != image.MediaTypeAttestation || got[1].ArtifactType != "a/b" {
-		t.Errorf("Attestations() = %+v", got)
+	var got []string
+	for of, desc := range d.Attestations() {
+		got = append(got, string(of)+" "+string(desc.Digest)+" "+desc.ArtifactType)
+	}
+	want := []string{dgstA + " a:1 " + image.MediaTypeAttestation, dgstA + " a:2 a/b", "a:1 a:3 " + image.MediaTypeAttestation}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Attestations() (-want +got):\n%s", diff)
 	}
 }

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"iter"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -16,21 +17,22 @@ const (
 	MediaTypeAttestation = "application/vnd.docker.attestation.manifest.v1+json"
 )
 
-// Attestations returns BuildKit's attestation manifests in an index that are about
-// the manifest of that digest. Each has an artifact type.
-func (d *Document) Attestations(of digest.Digest) []ocispec.Descriptor {
-	var list []ocispec.Descriptor
-	for _, desc := range d.Manifests {
-		if desc.Annotations[attestationType] != "attestation-manifest" || desc.Annotations[attestationDigest] != string(of) ||
-			!IsManifest(desc.MediaType) {
-			continue
+// Attestations yields BuildKit's attestation manifests in an index, each with the
+// digest of the manifest that it is about. All have an artifact type.
+func (d *Document) Attestations() iter.Seq2[digest.Digest, ocispec.Descriptor] {
+	return func(yield func(digest.Digest, ocispec.Descriptor) bool) {
+		for _, desc := range d.Manifests {
+			if desc.Annotations[attestationType] != "attestation-manifest" || !IsManifest(desc.MediaType) {
+				continue
+			}
+			if desc.ArtifactType == "" {
+				desc.ArtifactType = MediaTypeAttestation
+			}
+			if !yield(digest.Digest(desc.Annotations[attestationDigest]), desc) {
+				return
+			}
 		}
-		if desc.ArtifactType == "" {
-			desc.ArtifactType = MediaTypeAttestation
-		}
-		list = append(list, desc)
 	}
-	return list
 }
 
 // Type returns what d is as an artifact: its artifact type, else the media type
