@@ -30,7 +30,8 @@ type images struct {
 	documents *recent[objectKey, *document]
 	hints     *recent[objectKey, ocispec.Descriptor]
 	referred  *recent[objectKey, referred]       // what refers to them
-	subjects  *recent[locator.Locator, subjects] // the same, of a repository in the store
+	listed    *recent[objectKey, bool]           // that something was listed as a referrer
+	subjects  *recent[locator.Locator, subjects] // what refers to what in a repository in the store
 
 	mu      sync.Mutex
 	flights map[objectKey]*reading // under way; guarded by mu

@@ -53,10 +53,12 @@ func (d *imageDir) String() string { return d.path }
 
 func (d *imageDir) xattr(name string) (string, error) { return d.s.xattr(d.loc, d.name.Digest, name) }
 
-// attributes hold once the repository answered for the image's digest.
+// attributes hold once the repository answered for the image's digest, or it is
+// named by what was read, so that to stat what links in an image's directory lead
+// to is no request.
 func (d *imageDir) attributes() attributes {
 	a := directoryAttributes(forever)
-	if _, known := d.s.src.Known(d.loc, d.name.Digest); !known {
+	if _, listed := d.s.images.listed.get(objectKey{d.loc, d.name.Digest}); !listed && d.s.hint(d.loc, d.name.Digest).Size < 0 {
 		a.valid = 0
 	}
 	if d.s.opts.Offline {

@@ -140,6 +140,9 @@ func TestImageIsListed(t *testing.T) {
 		t.Errorf("find sees %s", out)
 	}
 	run(t, "ls", "-lR", m.dir)
+	if out := run(t, "find", m.dir, "-xtype", "l"); out != "" {
+		t.Errorf("nowhere leads %s", out)
+	}
 	if got := src.requests(); len(got) > 0 {
 		t.Errorf("a walk asked %q", got)
 	}

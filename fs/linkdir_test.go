@@ -84,6 +84,14 @@ func TestPlatforms(t *testing.T) {
 		inner.desc, im.manifest.of("..", "/", ""), arm.of("linux", "arm64", "v8"), inner.of("linux", "amd64", ""))
 	m := mountSource(t, src, &fs.Options{Platform: amd64})
 	dir := repo + "@" + string(top.desc.Digest)
+	m.list(dir)
+	src.requests()
+	if out := run(t, "find", m.path(dir), "-xtype", "l"); out != "" {
+		t.Errorf("nowhere leads %s", out)
+	}
+	if got := src.requests(); len(got) > 0 {
+		t.Errorf("where the links lead asked %q", got)
+	}
 	to := func(b *blob) string { return "../../app@" + string(b.desc.Digest) }
 	want := map[string]string{
 		"linux-amd64": to(im.manifest), "linux-arm64-v8": to(arm), string(inner.desc.Digest): to(inner), string(im.manifest.desc.Digest): to(im.manifest),
@@ -140,10 +148,23 @@ func TestFiles(t *testing.T) {
 		title, name string // "" is the digest
 	}
 	files := []file{
-		{"a/b.bin", "a/b.bin"}, {"a/c/d", "a/c/d"}, {"model.gguf", "model.gguf"}, {"new\nline", "new\nline"},
-		{"a", ""}, {"a/b.bin", ""}, {"model.gguf/x/y", ""}, // taken
-		{"", ""}, {"../x", ""}, {"/etc/passwd", ""}, {"a//b", ""}, {"x/", ""}, {"./x", ""}, {"n\x00l", ""}, {strings.Repeat("x", 256), ""},
-		{strings.Repeat("d/", 300) + "x", ""}, {strings.Repeat("d/", 254) + "x", strings.Repeat("d/", 254) + "x"},
+		{"a/b.bin", "a/b.bin"},
+		{"a/c/d", "a/c/d"},
+		{"model.gguf", "model.gguf"},
+		{"new\nline", "new\nline"},
+		{"a", ""}, // a directory
+		{"a/b.bin", ""},
+		{"model.gguf/x/y", ""},
+		{"", ""},
+		{"../x", ""},
+		{"/etc/passwd", ""},
+		{"a//b", ""},
+		{"x/", ""},
+		{"./x", ""},
+		{"n\x00l", ""},
+		{strings.Repeat("x", 256), ""},
+		{strings.Repeat("d/", 300) + "x", ""},
+		{strings.Repeat("d/", 254) + "x", strings.Repeat("d/", 254) + "x"},
 	}
 	var layers []ocispec.Descriptor
 	want := make(map[string]string)

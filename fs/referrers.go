@@ -105,6 +105,9 @@ func (s *server) listedReferrers(ctx context.Context, loc locator.Locator, to []
 		if err != nil {
 			return nil, err
 		}
+		for _, desc := range descs {
+			s.images.listed.put(objectKey{loc, desc.Digest}, true, 1)
+		}
 		found = append(found, descs...)
 	}
 	for _, doc := range s.images.documents.collect(func(k objectKey) bool { return k.loc == loc }) {

@@ -99,6 +99,14 @@ func TestReferrers(t *testing.T) {
 		t.Errorf("asked %q, want %q", got, want)
 	}
 
+	// To see whether the links lead anywhere is no request.
+	if out := run(t, "find", m.path(im.dir)+"/referrers", "-xtype", "l"); out != "" {
+		t.Errorf("nowhere leads %s", out)
+	}
+	if got := src.requests(); len(got) > 0 {
+		t.Errorf("where they lead asked %q", got)
+	}
+
 	// What refers to it is an image's directory; the manifest has its own.
 	m.wantRead(m.path(im.dir, "referrers/application/vnd.sbom", string(im.sbom.desc.Digest), "files/sig"), []byte("a signature"))
 	m.wantTree(repo+"@"+string(im.manifest.desc.Digest)+"/referrers", im.links(im.signature, im.proof))
