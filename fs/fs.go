@@ -4,8 +4,14 @@
 //	HOST/a/b/sha256:<hex>      an object: a file of the blob's exact bytes
 //	HOST/a/b:TAG               a link to b@sha256:<hex>
 //	HOST/a/b/.tags             the repository's tags, one a line; looked up, never listed
-//	HOST/a/b@sha256:<hex>/     an image: index.json, manifest.json, config.json, layers/N.tar*
-//	…/rootfs/, …/layers/N/     the files of the image, and of one of its layers
+//	HOST/a/b@sha256:<hex>/     an image:
+//
+//	  index.json, manifest.json, config.json, layers/N.tar*   links to objects
+//	  rootfs/, layers/N/     the files of the image, and of one of its layers
+//	  platforms/OS-ARCH      links to the images that an index has
+//	  files/TITLE            links to the layers of an artifact
+//	  referrers/TYPE/SUBTYPE/sha256:<hex>
+//	                         links to what refers to it; looked up, and listed offline only
 //
 // In each of these names an = may stand for each colon: looked up, never listed.
 //
@@ -78,6 +84,9 @@ type Source interface {
 	// ListTags yields the names of the repository's tags. It asks the network
 	// while they are taken; an error is the last that it yields.
 	ListTags(ctx context.Context, loc locator.Locator) iter.Seq2[string, error]
+	// Referrers returns what refers to an object, with its type: 10,000 at most of
+	// one object. Which there are is the remote's word. It asks the network.
+	Referrers(ctx context.Context, loc locator.Locator, dgst digest.Digest) ([]ocispec.Descriptor, error)
 	// Local returns how many of the object's bytes are here, and when it was
 	// committed: the zero time unless all of it is here and verified.
 	Local(loc locator.Locator, dgst digest.Digest) (n int64, committed time.Time)

@@ -63,9 +63,10 @@ type walker struct {
 func (s *server) walker() *walker {
 	opts := s.opts
 	opts.Log = slog.New(slog.DiscardHandler)
+	opts.TagTTL = forever // what was told once is what is known
 	beside := newServer(heldSource{s.src}, s.hosts, opts)
 	beside.quiet = true
-	beside.images.documents, beside.images.hints = s.images.documents, s.images.hints
+	beside.images.documents, beside.images.hints, beside.images.referred = s.images.documents, s.images.hints, s.images.referred
 	return &walker{mount: s, s: beside}
 }
 
@@ -174,11 +175,7 @@ func (w *walker) sizeOf(i Info) int64 {
 	if err != nil || i.Digest == "" {
 		return -1
 	}
-	desc, ok := w.s.src.Known(loc, i.Digest)
-	if !ok {
-		return -1
-	}
-	return desc.Size
+	return w.s.hint(loc, i.Digest).Size
 }
 
 // attribute takes over what the extended attributes tell.
@@ -239,6 +236,10 @@ func (h heldSource) Resolve(_ context.Context, ref locator.Reference, _ ...strin
 		return desc, nil
 	}
 	return ocispec.Descriptor{}, errNotHeld
+}
+
+func (heldSource) Referrers(context.Context, locator.Locator, digest.Digest) ([]ocispec.Descriptor, error) {
+	return nil, errNotHeld
 }
 
 func (h heldSource) Stat(_ context.Context, loc locator.Locator, hint ocispec.Descriptor) (ocispec.Descriptor, error) {
