@@ -118,7 +118,9 @@ func (f *Fetcher) tryRange(ctx context.Context, remote Remote, loc locator.Locat
 		return 0, false, kind(ctx, err)
 	}
 	defer body.Close()
-	f.record(loc, desc)
+	if _, ok := f.answered(loc, desc.Digest); !ok {
+		f.record(loc, desc)
+	}
 	if body.Offset != off {
 		return 0, true, nil
 	}
