@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"syscall"
 
 	"distfs/layer"
@@ -18,12 +19,13 @@ type hardlinks map[uint32]*File
 // several.
 type names map[*layer.Inode]uint32
 
-// noteLinks notes whether layer i has names of files of the layers below.
+// noteLinks notes that layer i has names of files of the layers below, if it has.
 func (t *Tree) noteLinks(i int, ix *layer.Index) {
-	for n := range ix.Inodes {
-		if ix.Inodes[n].Kind == layer.Hardlink {
-			for old := t.linked.Load(); old <= int64(i) && !t.linked.CompareAndSwap(old, int64(i)+1); old = t.linked.Load() {
-			}
+	if !slices.ContainsFunc(ix.Nodes, func(n layer.Node) bool { return ix.Inodes[n.Inode].Kind == layer.Hardlink }) {
+		return
+	}
+	for old := t.linked.Load(); old <= int64(i); old = t.linked.Load() {
+		if t.linked.CompareAndSwap(old, int64(i)+1) {
 			return
 		}
 	}
@@ -39,7 +41,7 @@ func (t *Tree) hardlinks(ctx context.Context, i int) (hardlinks, error) {
 	ix := s.root.Load().ix
 	steps := stepsOf(ix)
 	for n := range ix.Nodes {
-		if ix.Inode(uint32(n)).Kind != layer.Hardlink || i == 0 {
+		if ix.Inode(uint32(n)).Kind != layer.Hardlink {
 			continue
 		}
 		f, err := t.target(ctx, i-1, ix.Inode(uint32(n)).Link, steps)
@@ -56,7 +58,10 @@ func (t *Tree) hardlinks(ctx context.Context, i int) (hardlinks, error) {
 
 // target returns the file of that path in the tree of the layers up to i, nil if
 // there is none. A link in its own place is not followed.
-func (t *Tree) target(ctx context.Context, i int, name string, steps *int64) (*File, error) {
+func (t *Tree) target(ctx context.Context, i int, name string, steps *steps) (*File, error) {
+	if i < 0 {
+		return nil, nil
+	}
 	root, err := t.root(ctx, i)
 	if err != nil {
 		return nil, err
@@ -64,18 +69,13 @@ func (t *Tree) target(ctx context.Context, i int, name string, steps *int64) (*F
 	w := walk{tree: t, root: root, links: maxLinks, steps: steps}
 	above, base := path.Split(name)
 	err = w.to(ctx, above)
-	switch {
-	case errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENAMETOOLONG):
+	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENAMETOOLONG) {
 		return nil, nil
-	case err != nil:
+	}
+	if err != nil {
 		return nil, err
-	case w.top() == nil:
-		return nil, nil
 	}
-	p, err := t.find(ctx, w.top(), base)
-	if err == nil {
-		err = w.step(w.top(), p)
-	}
+	p, err := w.find(ctx, base)
 	if err != nil || p == nil || p.kind() == layer.Dir {
 		return nil, err
 	}
@@ -112,6 +112,9 @@ func (t *Tree) names(ctx context.Context, i int) (names, error) {
 	v := view{tree: t, ix: ix, layer: i, dirs: make(map[uint32]*part)}
 	for n := range ix.Nodes {
 		ino := ix.Inode(uint32(n))
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		if _, linked := count[ino]; ino.Kind == layer.Dir || ino.Links <= 1 && !linked {
 			continue
 		}
@@ -134,6 +137,9 @@ func (t *Tree) countFar(ctx context.Context, i, j int, count names) error {
 		return err
 	}
 	links, err := t.hardlinks(ctx, j)
+	if err != nil {
+		return err
+	}
 	v := view{tree: t, ix: root.ix, layer: j, dirs: make(map[uint32]*part)}
 	for n, f := range links {
 		if f.Layer != i {
@@ -145,11 +151,11 @@ func (t *Tree) countFar(ctx context.Context, i, j int, count names) error {
 		}
 		if seen {
 			count[f.inode]++
-		} else if _, noted := count[f.inode]; !noted {
-			count[f.inode] = 0
+		} else {
+			count[f.inode] += 0 // it may have other names
 		}
 	}
-	return err
+	return nil
 }
 
 // A view is of what of a layer is to be seen in the tree.

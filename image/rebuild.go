@@ -54,42 +54,45 @@ func (s *settler) inside(dir rebuilt) map[string]rebuilt {
 	return in
 }
 
-// unite makes one name of several nodes: a directory, if one of them is or it has
+// unite makes one name of several nodes: a directory if one of them is or it has
 // what was moved below it, else the first that is no whiteout. It returns the
 // directory's parts.
 func (s *settler) unite(ix *layer.Index, r rebuilt) (inode uint32, dir rebuilt) {
 	old := s.root.ix
+	if len(r.nodes) == 1 && r.moved == nil {
+		return old.Nodes[r.nodes[0]].Inode, r
+	}
 	dir.moved = r.moved
-	made := layer.Inode{Kind: layer.Dir, Implied: true, Ghost: true, Mode: 0o755, Links: 1}
-	best := -1
-	hides := false
+	made := layer.Inode{Kind: layer.Dir, Implied: true, Mode: 0o755, Links: 1, Ghost: r.moved == nil || s.ghosts(r.moved)}
+	var file *uint32 // the inode of what is no directory
 	for _, n := range r.nodes {
 		ino := old.Inode(n)
-		if ino.Kind != layer.Dir {
-			hides = true
-			if best < 0 || old.Inodes[best].Kind == layer.Whiteout {
-				best = int(old.Nodes[n].Inode)
-			}
-			continue
+		if ino.Kind == layer.Dir {
+			dir.nodes = append(dir.nodes, n)
+			made = merged(made, *ino)
+		} else if file == nil || old.Inodes[*file].Kind == layer.Whiteout {
+			file = &old.Nodes[n].Inode
 		}
-		dir.nodes = append(dir.nodes, n)
-		ghost, opaque := made.Ghost && ino.Ghost, made.Opaque || ino.Opaque
-		if made.Implied {
-			made = *ino
-		}
-		made.Ghost, made.Opaque = ghost, opaque
 	}
-	if r.moved != nil {
-		made.Ghost = made.Ghost && s.ghosts(r.moved)
-	}
-	if (len(dir.nodes) == 0 && r.moved == nil) || (hides && made.Ghost) {
-		return uint32(best), rebuilt{}
-	}
-	if hides {
+	switch {
+	case file != nil && (made.Ghost || len(dir.nodes) == 0 && r.moved == nil):
+		return *file, rebuilt{}
+	case file != nil:
 		made.Opaque, made.Implied = true, false
 	}
 	ix.Inodes = append(ix.Inodes, made)
 	return uint32(len(ix.Inodes) - 1), dir
+}
+
+// merged is a directory that is also another: of the first of the two that has an
+// entry.
+func merged(d, other layer.Inode) layer.Inode {
+	ghost, opaque := d.Ghost && other.Ghost, d.Opaque || other.Opaque
+	if d.Implied {
+		d = other
+	}
+	d.Ghost, d.Opaque = ghost, opaque
+	return d
 }
 
 // ghosts says whether all that is moved below only hides.

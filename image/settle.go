@@ -21,7 +21,7 @@ type moved struct {
 // below have links is where these lead. An index without directories that have no
 // entry is as it was.
 func (t *Tree) settle(ctx context.Context, i int, ix *layer.Index) (*layer.Index, error) {
-	if t.alone || !slices.ContainsFunc(ix.Inodes, func(ino layer.Inode) bool { return ino.Implied && ino.Node != 0 }) {
+	if !slices.ContainsFunc(ix.Nodes[1:], func(n layer.Node) bool { return ix.Inodes[n.Inode].Implied }) {
 		return ix, nil
 	}
 	steps := stepsOf(ix)
@@ -45,7 +45,7 @@ const maxNested = 40
 type settler struct {
 	tree  *Tree
 	root  *part
-	steps *int64
+	steps *steps
 	gone  map[uint32]bool // what is moved away
 	moved moved           // and where to, from the root
 }
@@ -77,23 +77,21 @@ func (s *settler) link(ctx context.Context, p *part) (string, error) {
 	if !p.inode().Implied {
 		return "", nil
 	}
-	q := p
-	for {
+	for q := p; ; {
 		low, err := s.tree.lower(ctx, q)
-		if err == nil {
-			err = step(s.steps, q, low)
-		}
 		if err != nil {
+			return "", err
+		}
+		if err := s.steps.take(q, low); err != nil {
 			return "", s.at(p, err)
 		}
 		if low == nil {
 			return "", nil
 		}
 		if q = low; !q.isGhost() {
-			break
+			return s.tree.linkOf(ctx, q, s.steps)
 		}
 	}
-	return s.tree.linkOf(ctx, q)
 }
 
 func (s *settler) at(p *part, err error) error {

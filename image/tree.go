@@ -33,6 +33,9 @@ type Tree struct {
 	index  func(ctx context.Context, i int) (*layer.Index, error)
 	layers []slot // lowest first
 	alone  bool   // it is a layer's own: whiteouts are files
+
+	// linked is above all layers that have names of files of the layers below, as
+	// far as layers were asked for.
 	linked atomic.Int64
 }
 

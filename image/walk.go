@@ -17,7 +17,7 @@ type walk struct {
 	root  *part
 	way   []stop // from below the root to where it is
 	links int    // that it may still follow
-	steps *int64 // that it may still take: layers asked for a name
+	steps *steps
 }
 
 // A stop is a directory, or where none is.
@@ -26,23 +26,31 @@ type stop struct {
 	part *part // nil where none is
 }
 
-// What the paths of one layer may cost, however many layers there are below.
+// steps are what may still be taken: layers asked for a name, for the paths of one
+// layer, however many layers there are below.
+type steps int64
+
 const (
 	layerSteps = 256 << 10
 	nodeSteps  = 64  // besides, for each name in it
 	maxLinks   = 255 // on one way
 )
 
-func stepsOf(ix *layer.Index) *int64 {
-	steps := int64(layerSteps + nodeSteps*len(ix.Nodes))
-	return &steps
+func stepsOf(ix *layer.Index) *steps {
+	s := steps(layerSteps + nodeSteps*len(ix.Nodes))
+	return &s
 }
 
-func (w *walk) top() *part {
-	if len(w.way) == 0 {
-		return w.root
+// take takes those from one part down to another, or to where there is none.
+func (s *steps) take(from, to *part) error {
+	*s -= 1 + steps(from.layer)
+	if to != nil {
+		*s += steps(to.layer)
 	}
-	return w.way[len(w.way)-1].part
+	if *s < 0 {
+		return fmt.Errorf("the ways to the layer's names lead through too many layers, or by too many links: %w", syscall.EFBIG)
+	}
+	return nil
 }
 
 // to goes on along path.
@@ -81,43 +89,42 @@ func (w *walk) to(ctx context.Context, path string) error {
 // look returns the directory of the name in the directory where w is, or where
 // the link leads that is there.
 func (w *walk) look(ctx context.Context, name string) (dir *part, link string, err error) {
-	at := w.top()
-	if at == nil {
-		return nil, "", w.step(nil, nil)
-	}
-	p, err := w.tree.find(ctx, at, name)
-	if err == nil {
-		err = w.step(at, p)
-	}
+	p, err := w.find(ctx, name)
 	if err != nil || p == nil || p.kind() == layer.Dir {
 		return p, "", err
 	}
-	link, err = w.tree.linkOf(ctx, p)
+	link, err = w.tree.linkOf(ctx, p, w.steps)
 	return nil, link, err
 }
 
-// step takes the steps from one part down to another.
-func (w *walk) step(from, to *part) error { return step(w.steps, from, to) }
-
-func step(steps *int64, from, to *part) error {
-	*steps--
-	if from != nil {
-		*steps -= int64(from.layer)
+// find returns what has the name where w is, nil if nothing has.
+func (w *walk) find(ctx context.Context, name string) (*part, error) {
+	at := w.root
+	if len(w.way) > 0 {
+		at = w.way[len(w.way)-1].part
 	}
-	if to != nil {
-		*steps += int64(to.layer)
+	if at == nil {
+		return nil, w.steps.take(w.root, w.root)
 	}
-	if *steps < 0 {
-		return fmt.Errorf("its names lead through too many layers, or too many links: %w", syscall.EFBIG)
+	p, err := w.tree.find(ctx, at, name)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	return p, w.steps.take(at, p)
 }
 
 // linkOf returns where the link p leads, "" if p is none.
-func (t *Tree) linkOf(ctx context.Context, p *part) (string, error) {
-	f, err := t.file(ctx, p)
-	if err != nil || f == nil || f.inode.Kind != layer.Symlink {
-		return "", err
+func (t *Tree) linkOf(ctx context.Context, p *part, s *steps) (string, error) {
+	ino := p.inode()
+	if ino.Kind == layer.Hardlink {
+		f, err := t.target(ctx, p.layer-1, ino.Link, s)
+		if err != nil || f == nil {
+			return "", err
+		}
+		ino = f.inode
 	}
-	return f.inode.Link, nil
+	if ino.Kind != layer.Symlink {
+		return "", nil
+	}
+	return ino.Link, nil
 }
