@@ -85,7 +85,10 @@ func (b *builder) add(e *Entry, at place) error {
 	case Hardlink:
 		return b.hardlink(parent, name, e)
 	}
-	ino := Inode{Kind: e.Kind, Link: e.Link, Size: e.Size, Digest: at.digest, Offset: at.offset, Data: at.data}
+	ino := Inode{Kind: e.Kind, Link: e.Link}
+	if e.Kind == File {
+		ino.Size, ino.Digest, ino.Offset, ino.Data = e.Size, at.digest, at.offset, at.data
+	}
 	ino.attributes(e)
 	b.replace(parent, name, b.newInode(ino))
 	return nil

@@ -81,7 +81,7 @@ func TestScripts(t *testing.T) {
 			"scrape":    cmdScrape,
 			"story":     cmdStory,
 			"trees":     func(ts *testscript.TestScript, _ bool, _ []string) { cmdTrees(t, ts) },
-			"sametree":  func(ts *testscript.TestScript, _ bool, args []string) { cmdSameTree(t, ts, args) },
+			"sametree":  cmdSameTree,
 			"images":    func(ts *testscript.TestScript, _ bool, _ []string) { cmdImages(t, ts) },
 			"artifacts": cmdArtifacts,
 			"mapped":    cmdMapped,
