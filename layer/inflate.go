@@ -7,7 +7,7 @@ import (
 
 const (
 	historySize = 32 << 10 // how far back a copy may reach, RFC 1951
-	chunkSize   = 128 << 10
+	bufferSize  = 256 << 10
 	inputSize   = 64 << 10
 
 	// What one turn of the quick loop may use up: of the input three loads of 8
@@ -54,8 +54,8 @@ type inflater struct {
 
 	literals  [literalCodes]code
 	distances [distanceCodes]code
-	in        [inputSize]byte
-	out       [historySize + chunkSize]byte // what was inflated before, and what is new
+	in        [inputSize + 8]byte
+	out       [bufferSize + 16]byte // what was inflated before, and what is new
 }
 
 // A phase is what a stream goes on with.
@@ -73,7 +73,7 @@ func (f *inflater) reset(start int) {
 }
 
 // full tells whether the buffer lacks the room for a turn.
-func (f *inflater) full() bool { return f.next > len(f.out)-turnOutput }
+func (f *inflater) full() bool { return f.next > bufferSize-turnOutput }
 
 // slide makes room, and keeps what may be copied from.
 func (f *inflater) slide() {

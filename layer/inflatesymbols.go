@@ -68,7 +68,7 @@ func (f *inflater) find(table []code, first uint) (code, error) {
 		need = uint(c >> 8 & 15)
 	}
 	switch {
-	case c == 0:
+	case c&(oneLiteral|twoLiterals|copying|endOfBlock) == 0:
 		return 0, f.corrupt("a symbol that is none")
 	case need > f.nbits:
 		return 0, short
@@ -83,14 +83,16 @@ func (f *inflater) quick() error {
 		distanceMask = 1<<distanceBits - 1
 		literalMore  = 1<<(maxBits-literalBits) - 1
 		distanceMore = 1<<(maxBits-distanceBits) - 1
-		lastRoom     = historySize + chunkSize - turnOutput
+		inMask       = inputSize - 1
+		outMask      = bufferSize - 1
+		lastRoom     = bufferSize - turnOutput
 	)
 	// nbits counts in its low six bits only.
 	bits, nbits, pos, next := f.bits, f.nbits, f.pos, f.next
 	lastInput := f.end - turnInput
 	var what string
 	for pos <= lastInput && next <= lastRoom {
-		bits |= binary.LittleEndian.Uint64(f.in[pos:]) << (nbits & 63)
+		bits |= binary.LittleEndian.Uint64(f.in[pos&inMask:]) << (nbits & 63)
 		pos += int(^nbits >> 3 & 7)
 		nbits |= 56
 
@@ -98,19 +100,19 @@ func (f *inflater) quick() error {
 		if c&(oneLiteral|twoLiterals) != 0 {
 			bits >>= c & 63
 			nbits -= uint(c)
-			binary.LittleEndian.PutUint16(f.out[next:], uint16(c>>16))
+			binary.LittleEndian.PutUint16(f.out[next&outMask:], uint16(c>>16))
 			next += int(c >> 12 & 3)
 			c = f.literals[bits&literalMask]
 			if c&(oneLiteral|twoLiterals) != 0 {
 				bits >>= c & 63
 				nbits -= uint(c)
-				binary.LittleEndian.PutUint16(f.out[next:], uint16(c>>16))
+				binary.LittleEndian.PutUint16(f.out[next&outMask:], uint16(c>>16))
 				next += int(c >> 12 & 3)
 				c = f.literals[bits&literalMask]
 				if c&(oneLiteral|twoLiterals) != 0 {
 					bits >>= c & 63
 					nbits -= uint(c)
-					binary.LittleEndian.PutUint16(f.out[next:], uint16(c>>16))
+					binary.LittleEndian.PutUint16(f.out[next&outMask:], uint16(c>>16))
 					next += int(c >> 12 & 3)
 					continue
 				}
@@ -123,7 +125,7 @@ func (f *inflater) quick() error {
 			if c&oneLiteral != 0 {
 				bits >>= c & 63
 				nbits -= uint(c)
-				f.out[next] = byte(c >> 16)
+				f.out[next&outMask] = byte(c >> 16)
 				next++
 				continue
 			}
@@ -142,7 +144,7 @@ func (f *inflater) quick() error {
 		bits >>= c & 63
 		nbits -= uint(c)
 
-		bits |= binary.LittleEndian.Uint64(f.in[pos:]) << (nbits & 63)
+		bits |= binary.LittleEndian.Uint64(f.in[pos&inMask:]) << (nbits & 63)
 		pos += int(^nbits >> 3 & 7)
 		nbits |= 56
 		d := f.distances[bits&distanceMask]
@@ -166,8 +168,9 @@ func (f *inflater) quick() error {
 		end := next + length
 		if distance >= 8 {
 			for {
-				binary.LittleEndian.PutUint64(f.out[next:], binary.LittleEndian.Uint64(f.out[from:]))
-				binary.LittleEndian.PutUint64(f.out[next+8:], binary.LittleEndian.Uint64(f.out[from+8:]))
+				to, at := f.out[next&outMask:], f.out[from&outMask:]
+				binary.LittleEndian.PutUint64(to, binary.LittleEndian.Uint64(at))
+				binary.LittleEndian.PutUint64(to[8:], binary.LittleEndian.Uint64(at[8:]))
 				next += 16
 				from += 16
 				if next >= end {
@@ -176,7 +179,7 @@ func (f *inflater) quick() error {
 			}
 		} else {
 			for next < end {
-				f.out[next] = f.out[from]
+				f.out[next&outMask] = f.out[from&outMask]
 				next++
 				from++
 			}
