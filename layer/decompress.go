@@ -8,7 +8,6 @@ import (
 	"io"
 	"syscall"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/readahead"
 )
@@ -90,11 +89,11 @@ func sniff(r *bufio.Reader) (Format, error) {
 }
 
 func gunzipAhead(r io.Reader) (io.ReadCloser, error) {
-	z, err := gzip.NewReader(r)
-	if err != nil {
+	z := newGunzip(r, 0, nil, nil)
+	if err := z.header(); err != nil {
 		return nil, fmt.Errorf("gzip: %w", err)
 	}
-	ahead, err := readahead.NewReadCloserSize(z, aheadBuffers, aheadSize)
+	ahead, err := readahead.NewReaderSize(z, aheadBuffers, aheadSize)
 	if err != nil {
 		return nil, err
 	}
