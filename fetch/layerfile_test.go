@@ -188,6 +188,45 @@ func TestWrongFile(t *testing.T) {
 	}
 }
 
+// Files that are opened, by one or by several, and closed leave no descriptor behind.
+func TestClosedFilesAreClosed(t *testing.T) {
+	b := setup(t, nil, nil)
+	want := random(5000, 30)
+	if err := b.store.KeepFile(digest.FromBytes(want), want); err != nil {
+		t.Fatal(err)
+	}
+	before := descriptors(t)
+	for range 100 {
+		desc := ocispec.Descriptor{Digest: digest.FromBytes(want), Size: 5000}
+		var open [2]*fetch.Object
+		for i := range open {
+			var err error
+			if open[i], err = b.f.OpenFile(ctx(t), b.loc, layers[0], desc, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, o := range open {
+			o.Close()
+		}
+		if _, err := b.f.OpenFile(ctx(t), b.loc, layers[1], ocispec.Descriptor{Digest: desc.Digest, Size: 4999}, nil); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("OpenFile of another size = %v, want EIO", err)
+		}
+	}
+	b.f.Close() // waits for who closes
+	if n := descriptors(t) - before; n > 5 {
+		t.Errorf("%d descriptors are left open", n)
+	}
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
 // An error of the layer is the reader's at once, of its kind, and says nothing of the file.
 func TestFileOfALayerThatCannotBeRead(t *testing.T) {
 	for _, size := range []int{5000, 3 * mib} {
