@@ -362,6 +362,40 @@ func TestFilesOnAFullDisk(t *testing.T) {
 	}
 }
 
+// Nor is a small file kept where the store is as large as it may be; one that is wrong is found out all the same. Then
+// what is read again is held against the hash, for few stay in memory.
+func TestFilesOfAFullStore(t *testing.T) {
+	b := setup(t, nil, &fetch.Options{MaxSize: mib})
+	desc, blob := b.blob(2 * mib)
+	if err := b.store.Pin(desc.Digest); err != nil {
+		t.Fatal(err)
+	}
+	b.readWhole(desc, blob)
+	var objects []*fetch.Object
+	var sources []*layerReader
+	var all [][]byte
+	for i := range 20 {
+		all = append(all, random(5000, uint64(40+i)))
+		sources = append(sources, &layerReader{b: all[i]})
+		objects = append(objects, b.file(0, all[i], sources[i]))
+		check(t, objects[i], all[i], 0, 5000)
+		if objects[i].File() != nil {
+			t.Fatalf("file %d is kept", i)
+		}
+	}
+	check(t, objects[19], all[19], 0, 5000)
+	if got := sources[19].reads.Load(); got != 1 {
+		t.Errorf("%d reads of what is in memory", got)
+	}
+	sources[0].b = random(5000, 99)
+	if _, err := objects[0].ReadAt(ctx(t), make([]byte, 10), 0); !errors.Is(err, syscall.EIO) || sources[0].reads.Load() != 2 {
+		t.Errorf("ReadAt of what is another now = %v after %d reads, want EIO", err, sources[0].reads.Load())
+	}
+	if err := b.file(0, random(5000, 98), sources[1]).Verify(ctx(t)); !errors.Is(err, syscall.EIO) {
+		t.Errorf("Verify of wrong bytes = %v, want EIO", err)
+	}
+}
+
 // fillUp takes all of a disk.
 func fillUp(t *testing.T, path string) {
 	t.Helper()
