@@ -175,7 +175,7 @@ func (b *builder) hardlink(parent uint32, name string, e *Entry) error {
 		switch {
 		case dir == parent && base == name: // it is itself, here or below
 			return nil
-		case ok && b.inode(n).Ghost: // of what is there the layers below decide
+		case ok && b.inode(n).Implied: // there may be a link below
 		case ok && b.inode(n).Kind == Dir:
 			return &refusal{fmt.Sprintf("a hard link to a directory, %.200q", e.Link), syscall.EPERM}
 		case ok && b.inode(n).Kind != Whiteout:
