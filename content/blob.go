@@ -25,10 +25,18 @@ func (s *Store) Blob(dgst digest.Digest) (*os.File, error) {
 	if err := s.checkBlob(dgst); err != nil {
 		return nil, err
 	}
-	path := s.blobPath(dgst)
-	f, err := os.Open(path)
+	f, err := openUsed(s.blobPath(dgst))
 	if err != nil {
 		return nil, fmt.Errorf("blob %s: %w", dgst, bare(err))
+	}
+	return f, nil
+}
+
+// openUsed opens the file path for reading, which is a use of it.
+func openUsed(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err == nil {

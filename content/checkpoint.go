@@ -40,8 +40,11 @@ func (c *checkpoints) begin(m *rangeMap) {
 }
 
 // Due says whether it is time for a Checkpoint: 64 MiB were Done since the last one and it is 2 s ago, or some were and it is
-// 5 s ago.
+// 5 s ago. Of what is derived none is due, and Checkpoint does nothing.
 func (g *Ingest) Due() bool {
+	if g.e.Derived {
+		return false
+	}
 	dirty, ago := g.disk.dirty.Load(), time.Duration(time.Now().UnixNano()-g.disk.last.Load())
 	return dirty >= checkpointBytes && ago >= checkpointPause || dirty > 0 && ago >= checkpointTime
 }
@@ -57,6 +60,9 @@ func (g *Ingest) Checkpoint() error {
 }
 
 func (g *Ingest) checkpoint() error {
+	if g.e.Derived {
+		return nil
+	}
 	c := &g.disk
 	c.mu.Lock()
 	defer c.mu.Unlock()

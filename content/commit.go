@@ -17,6 +17,8 @@ const mediaTypeAny = "application/octet-stream"
 // second finds the first one's blob.
 //
 // If the bytes can't be synced, nobody knows what the disk holds, and they are thrown away.
+//
+// What is derived becomes a file of this boot instead, and is not synced.
 func (g *Ingest) Commit() (ocispec.Descriptor, error) {
 	if err := g.enter(); err != nil {
 		return ocispec.Descriptor{}, err
@@ -41,7 +43,7 @@ func (g *Ingest) Commit() (ocispec.Descriptor, error) {
 	return desc, nil
 }
 
-// seal makes the bytes durable.
+// seal makes the bytes durable, unless they are derived.
 func (g *Ingest) seal() error {
 	size, err := sizeOf(g.data)
 	if err != nil {
@@ -49,6 +51,9 @@ func (g *Ingest) seal() error {
 	}
 	if size != g.Total() {
 		return &SizeError{g.e.label(), g.Total(), size}
+	}
+	if g.e.Derived {
+		return nil
 	}
 	return g.data.Sync()
 }
@@ -71,15 +76,20 @@ func (g *Ingest) publish(desc ocispec.Descriptor) error {
 		return fmt.Errorf("%s was replaced: %w", data, ErrDiscarded)
 	}
 	// Not before the lock: who opens the ingest makes a read-only file writable again.
-	if err := g.data.Chmod(0o444); err != nil {
+	mode := os.FileMode(0o444)
+	if g.e.Derived {
+		mode = 0o400
+	}
+	if err := g.data.Chmod(mode); err != nil {
 		return err
 	}
-	there, err := g.s.hasBlob(desc.Digest)
+	goal := g.s.goal(g.e, desc.Digest)
+	there, err := isFile(goal)
 	if err != nil {
 		return err
 	}
 	if !there {
-		if err := g.rename(data, g.s.blobPath(desc.Digest)); err != nil {
+		if err := g.rename(data, goal); err != nil {
 			return err
 		}
 	}
@@ -88,17 +98,20 @@ func (g *Ingest) publish(desc ocispec.Descriptor) error {
 	return nil
 }
 
-// rename gives data its final name, durably or not at all.
-func (g *Ingest) rename(data, blob string) error {
-	dir := filepath.Dir(blob)
+// rename gives data its final name, durably or not at all, but for what is derived.
+func (g *Ingest) rename(data, goal string) error {
+	dir := filepath.Dir(goal)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if err := os.Rename(data, blob); err != nil {
+	if err := os.Rename(data, goal); err != nil {
 		return err
 	}
+	if g.e.Derived {
+		return nil
+	}
 	if err := syncPath(dir); err != nil {
-		return errors.Join(err, os.Remove(blob), g.s.retire(g.e.name(), Discarded))
+		return errors.Join(err, os.Remove(goal), g.s.retire(g.e.name(), Discarded))
 	}
 	return nil
 }

@@ -38,12 +38,13 @@ type EvictOptions struct {
 	Each func(Evicted) error
 }
 
-// Evicted is one blob or ingest that was evicted.
+// Evicted is one blob or ingest that was evicted, or what was derived from them.
 type Evicted struct {
 	Digest  digest.Digest // empty: an ingest by key
 	Ref     string        // of an ingest
 	Partial bool          // an ingest, and no blob
 	Bad     bool          // what was moved aside, and no blob
+	Derived bool          // the index of the layer Digest, or the content of a file of a tree: in parts, if Partial
 	Size    int64         // bytes on disk that it had
 	Used    time.Time     // when it was last opened or written
 }
@@ -52,11 +53,15 @@ type Evicted struct {
 type Eviction struct {
 	Count int
 	Freed int64 // bytes on disk
-	Size  int64 // bytes on disk of the blobs and ingests that are left, and of what was moved aside
+	Size  int64 // bytes on disk of all that is left and that Evict could evict if nothing spared it
 }
 
 // Evict removes blobs and ingests as opts say, the least recently used first. It spares what somebody has open (Hold),
-// what is pinned, and what is reachable from index.json or from a pin. What CheckBlob moved aside goes before all. If it can't look what that is, it evicts nothing.
+// what is pinned, and what is reachable from index.json or from a pin. If it can't look what that is, it evicts none of that.
+//
+// What CheckBlob moved aside goes before all, then what is derived: indexes of layers and contents of files, which nothing but
+// Hold spares. Of these, files go before indexes that were used in the same minute.
+//
 // What it removes is unlinked and no more; records of repositories stay. Sizes are those on disk.
 //
 // Only one evicts at a time: the error is ErrEvicting for another. One that was killed leaves nothing that matters.
@@ -82,7 +87,7 @@ func (s *Store) KeptSize() (n int64, err error) {
 		return 0, err
 	}
 	err = s.inventory(func(c candidate) {
-		if _, ok := kept[c.digest()]; ok && !c.bad {
+		if _, ok := kept[c.digest()]; ok && c.kind != kindBad && !c.derived() {
 			n += c.size
 		}
 	})
@@ -140,22 +145,6 @@ func (s *Store) evictDown(guard *lockFile, l limits) (Eviction, error) {
 	return v.run(found)
 }
 
-// A candidate is what could be evicted.
-type candidate struct {
-	alg  string // of a blob; empty: an ingest, or what is bad
-	name string // in its directory
-	bad  bool   // it was moved aside: nobody reads it, and it goes first
-	size int64
-	used int64 // in nanoseconds since the epoch
-}
-
-func (c *candidate) digest() digest.Digest {
-	if c.alg != "" {
-		return digest.Digest(c.alg + ":" + c.name)
-	}
-	return ingestDigest(c.name)
-}
-
 // An evictor is one run of Evict.
 type evictor struct {
 	s     *Store
@@ -168,15 +157,7 @@ type evictor struct {
 
 // run evicts of found what is to go, and returns the first error but goes on past it.
 func (v *evictor) run(found []candidate) (Eviction, error) {
-	slices.SortFunc(found, func(a, b candidate) int {
-		switch {
-		case a.bad && !b.bad:
-			return -1
-		case b.bad && !a.bad:
-			return 1
-		}
-		return cmp.Compare(a.used, b.used)
-	})
+	slices.SortFunc(found, compareCandidates)
 	before := int64(math.MaxInt64)
 	if !v.l.before.IsZero() {
 		before = v.l.before.UnixNano()
@@ -213,6 +194,29 @@ func (v *evictor) run(found []candidate) (Eviction, error) {
 	return v.done, failed
 }
 
+// compareCandidates is negative if a goes before b.
+func compareCandidates(a, b candidate) int {
+	if order := cmp.Compare(a.rank(), b.rank()); order != 0 {
+		return order
+	}
+	if a.derived() {
+		const minute = int64(touchAge) // use is not told more exactly
+		return cmp.Or(cmp.Compare(a.used/minute, b.used/minute), cmp.Compare(a.kind, b.kind), cmp.Compare(a.used, b.used))
+	}
+	return cmp.Compare(a.used, b.used)
+}
+
+// rank is lower of what goes first, whenever it was used.
+func (c *candidate) rank() int {
+	switch {
+	case c.kind == kindBad:
+		return 0
+	case c.derived():
+		return 1
+	}
+	return 2
+}
+
 // errUnknownKeeps is the kind of error of not knowing what is to be spared.
 var errUnknownKeeps = errors.New("nothing is evicted while it isn't known what must stay")
 
@@ -222,14 +226,17 @@ const maxLooks = 10
 // one evicts c unless it is to be spared, and returns what went.
 func (v *evictor) one(c *candidate) (*Evicted, error) {
 	dgst := c.digest()
-	if c.bad {
+	if c.kind == kindBad {
 		return v.account(c, dgst)
 	}
-	if c.alg == "" && strings.HasPrefix(c.name, keyPrefix) {
+	if c.kind == kindIngest && strings.HasPrefix(c.name, keyPrefix) {
 		return v.account(c, "")
 	}
 	if valid := dgst.Validate() == nil; !valid {
 		return nil, nil // not ours
+	}
+	if c.derived() {
+		return v.unheld(c, dgst)
 	}
 	for range maxLooks {
 		went, stale, err := v.unused(c, dgst)
@@ -270,9 +277,22 @@ func (v *evictor) unused(c *candidate, dgst digest.Digest) (went *Evicted, stale
 	return went, false, err
 }
 
+// unheld evicts c, which nothing else keeps, if nobody has dgst open.
+func (v *evictor) unheld(c *candidate, dgst digest.Digest) (*Evicted, error) {
+	at := useByte(dgst)
+	free, err := v.lockUse(at)
+	if err != nil || !free {
+		return nil, err
+	}
+	defer v.use.unlock(at, 1)
+	return v.account(c, dgst)
+}
+
 // account removes c, of dgst if that is known, and counts what went.
 func (v *evictor) account(c *candidate, dgst digest.Digest) (*Evicted, error) {
-	went := &Evicted{Digest: dgst, Partial: c.alg == "" && !c.bad, Bad: c.bad, Size: c.size, Used: time.Unix(0, c.used)}
+	went := &Evicted{
+		Digest: dgst, Partial: c.kind == kindIngest, Bad: c.kind == kindBad, Derived: c.derived(), Size: c.size, Used: time.Unix(0, c.used),
+	}
 	gone, err := v.remove(c, went)
 	if errors.Is(err, iofs.ErrNotExist) {
 		v.done.Size -= c.size // another deleted it
@@ -298,13 +318,10 @@ func (v *evictor) lockUse(at int64) (bool, error) {
 
 // remove unlinks c, unless it was used since it was found.
 func (v *evictor) remove(c *candidate, went *Evicted) (bool, error) {
-	path := v.s.path("blobs", c.alg, c.name)
-	switch {
-	case c.bad:
-		path = v.s.path("bad", c.name)
-	case c.alg == "":
+	if c.kind == kindIngest {
 		return v.removeIngest(c, went)
 	}
+	path := v.s.path(c.dir, c.name)
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
 		return false, &os.PathError{Op: "lstat", Path: path, Err: err}

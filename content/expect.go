@@ -22,23 +22,36 @@ import (
 // With a Digest and an Origin it is shared: any number of Ingests, in any number of processes, fill it together, Ref is a
 // label on it, and Total must be known. Without one of the two it is by key: Ref is the key, it has one writer, and Total may be
 // -1. Bytes of different origins never meet before their digest matched.
+//
+// A shared one may be Derived: the content of a file of a tree, which can be made again. Nothing of it is synced, so that it does
+// not outlive the boot, and Commit makes what [Store.File] opens of it, and no blob.
 type Expect struct {
-	Ref    string
-	Digest digest.Digest // empty: not known
-	Origin string        // who sends the bytes: a registry's host, say
-	Total  int64         // size in bytes; -1: not known
+	Ref     string
+	Digest  digest.Digest // empty: not known
+	Origin  string        // who sends the bytes: a registry's host, say
+	Total   int64         // size in bytes; -1: not known
+	Derived bool
 }
 
 // shared says which of the two kinds e is.
 func (e Expect) shared() bool { return e.Digest != "" && e.Origin != "" }
 
-// keyPrefix is what the name of an ingest by key begins with.
-const keyPrefix = "key-"
+const (
+	keyPrefix     = "key-"  // of the name of an ingest by key
+	derivedSuffix = ".file" // of that of one that is derived
+)
+
+// isDerived says whether an ingest of that name is derived.
+func isDerived(name string) bool { return strings.HasSuffix(name, derivedSuffix) }
 
 // name returns the name of e's directory in ingest/, and of its file in locks/.
 func (e Expect) name() string {
 	if e.shared() {
-		return digestName(e.Digest) + "." + hash16(e.Origin)
+		name := digestName(e.Digest) + "." + hash16(e.Origin)
+		if e.Derived {
+			name += derivedSuffix
+		}
+		return name
 	}
 	sum := sha256.Sum256([]byte(e.Ref))
 	return keyPrefix + hex.EncodeToString(sum[:])
@@ -76,6 +89,9 @@ func (e Expect) checkName() error {
 	}
 	if !e.shared() && e.Ref == "" {
 		return errors.New("ingest: neither a digest and its origin nor a key")
+	}
+	if !e.shared() && e.Derived {
+		return fmt.Errorf("ingest %.200s: it is derived, of no digest or from nothing", e.label())
 	}
 	return nil
 }
@@ -127,6 +143,7 @@ type expectation struct {
 	Digest   digest.Digest `json:"digest,omitempty"`
 	Origin   string        `json:"origin,omitempty"`
 	Total    int64         `json:"total"`
+	Derived  bool          `json:"derived,omitempty"`
 	Started  time.Time     `json:"started"`
 }
 
@@ -134,11 +151,11 @@ func (x expectation) expect() Expect {
 	if b, err := base64.StdEncoding.DecodeString(x.RefBytes); err == nil && len(b) > 0 {
 		x.Ref = string(b)
 	}
-	return Expect{Ref: x.Ref, Digest: x.Digest, Origin: x.Origin, Total: x.Total}
+	return Expect{Ref: x.Ref, Digest: x.Digest, Origin: x.Origin, Total: x.Total, Derived: x.Derived}
 }
 
 func expectationOf(e Expect, started time.Time) expectation {
-	x := expectation{Ref: e.Ref, Digest: e.Digest, Origin: e.Origin, Total: e.Total, Started: started}
+	x := expectation{Ref: e.Ref, Digest: e.Digest, Origin: e.Origin, Total: e.Total, Derived: e.Derived, Started: started}
 	if !utf8.ValidString(e.Ref) {
 		x.Ref, x.RefBytes = strings.ToValidUTF8(e.Ref, "\uFFFD"), base64.StdEncoding.EncodeToString([]byte(e.Ref))
 	}

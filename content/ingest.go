@@ -38,7 +38,7 @@ type Ingest struct {
 
 // Ingest opens the ingest that e means, and makes it where there is none.
 //
-// The error is fs.ErrExist if the blob is in the store already, a *ConflictError if the ingest was begun with another
+// The error is fs.ErrExist if the blob, or of a derived ingest the file, is in the store already, a *ConflictError if the ingest was begun with another
 // total or digest, and a *LockedError if it is by key and has its writer, in this process or another.
 func (s *Store) Ingest(e Expect) (*Ingest, error) {
 	if err := s.check(); err != nil {
@@ -94,7 +94,7 @@ func (s *Store) openIngest(e Expect) (_ *Ingest, err error) {
 		}
 	}
 	if e.Digest != "" {
-		there, err := s.hasBlob(e.Digest)
+		there, err := isFile(s.goal(e, e.Digest))
 		if err != nil {
 			return nil, err
 		}
@@ -273,6 +273,14 @@ func (g *Ingest) ended() error {
 
 func (g *Ingest) wrap(err error) error {
 	return fmt.Errorf("ingest %.200s: %w", g.e.label(), err)
+}
+
+// goal returns where what e means lies once it is committed with the digest dgst.
+func (s *Store) goal(e Expect, dgst digest.Digest) string {
+	if e.Derived {
+		return s.filePath(s.boot, dgst)
+	}
+	return s.blobPath(dgst)
 }
 
 func (g *Ingest) dir() string { return g.s.path("ingest", g.e.name()) }

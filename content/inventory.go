@@ -5,10 +5,49 @@ import (
 	"io"
 	iofs "io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
+
+// A candidate is what could be evicted.
+type candidate struct {
+	kind kind
+	dir  string // below the store's
+	name string // in dir
+	size int64
+	used int64 // in nanoseconds since the epoch
+}
+
+// A kind is what a candidate is.
+type kind byte
+
+// The kinds, in the order in which those that were used at the same time go.
+const (
+	kindBad kind = iota // it was moved aside: nobody reads it
+	kindFile
+	kindIndex
+	kindIngest
+	kindBlob
+)
+
+// derived says whether c can be made again of what was fetched: it goes before what was.
+func (c *candidate) derived() bool {
+	return c.kind == kindFile || c.kind == kindIndex || c.kind == kindIngest && isDerived(c.name)
+}
+
+// digest returns the digest by which c is spared. Of an ingest by key it is none that is valid.
+func (c *candidate) digest() digest.Digest {
+	switch c.kind {
+	case kindBlob, kindFile:
+		return digest.Digest(filepath.Base(c.dir) + ":" + c.name)
+	case kindIndex:
+		return namedDigest(strings.TrimSuffix(c.name, indexSuffix))
+	}
+	return ingestDigest(c.name)
+}
 
 // size returns the bytes on disk of all that could be evicted. It remembers no names: a mount asks often.
 func (s *Store) size() (n int64, err error) {
@@ -18,29 +57,23 @@ func (s *Store) size() (n int64, err error) {
 
 // inventory calls f with all that could be evicted, in no order.
 func (s *Store) inventory(f func(candidate)) error {
-	algs, err := os.ReadDir(s.path("blobs"))
+	err := s.byAlgorithm("blobs", kindBlob, f)
 	if err != nil {
 		return err
 	}
-	for _, alg := range algs {
-		if !alg.IsDir() {
-			continue
-		}
-		err := eachFile(s.path("blobs", alg.Name()), func(name string, st *unix.Stat_t) {
-			if st.Mode&unix.S_IFMT == unix.S_IFREG {
-				f(candidate{alg: alg.Name(), name: name, size: onDisk(st), used: lastUse(st).UnixNano()})
-			}
-		})
-		if err != nil {
+	boots, err := readDir(s.path("cache", "files"))
+	if err != nil {
+		return err
+	}
+	for _, boot := range boots {
+		if err := s.byAlgorithm(filepath.Join("cache", "files", boot.Name()), kindFile, f); err != nil {
 			return err
 		}
 	}
-	err = eachFile(s.path("bad"), func(name string, st *unix.Stat_t) {
-		if st.Mode&unix.S_IFMT == unix.S_IFREG {
-			f(candidate{name: name, bad: true, size: onDisk(st), used: lastUse(st).UnixNano()})
-		}
-	})
-	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
+	if err := s.filesIn("cache/index", kindIndex, f); err != nil {
+		return err
+	}
+	if err := s.filesIn("bad", kindBad, f); err != nil {
 		return err
 	}
 	ingests, err := os.ReadDir(s.path("ingest"))
@@ -63,9 +96,39 @@ func (s *Store) inventory(f func(candidate)) error {
 	return nil
 }
 
+// byAlgorithm calls f with the files in the directories of dir, which are named after algorithms.
+func (s *Store) byAlgorithm(dir string, k kind, f func(candidate)) error {
+	algs, err := readDir(s.path(dir))
+	if err != nil {
+		return err
+	}
+	for _, alg := range algs {
+		if !alg.IsDir() {
+			continue
+		}
+		if err := s.filesIn(filepath.Join(dir, alg.Name()), k, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// filesIn calls f with the files in dir, which need not be there.
+func (s *Store) filesIn(dir string, k kind, f func(candidate)) error {
+	err := eachFile(s.path(dir), func(name string, st *unix.Stat_t) {
+		if st.Mode&unix.S_IFMT == unix.S_IFREG {
+			f(candidate{kind: k, dir: dir, name: name, size: onDisk(st), used: lastUse(st).UnixNano()})
+		}
+	})
+	if errors.Is(err, iofs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // ingestCandidate returns the ingest name as what could be evicted. Its use is that of its data.
 func (s *Store) ingestCandidate(name string) (candidate, error) {
-	c := candidate{name: name}
+	c := candidate{kind: kindIngest, dir: "ingest", name: name}
 	err := eachFile(s.path("ingest", name), func(file string, st *unix.Stat_t) {
 		c.size += onDisk(st)
 		if file == "data" || c.used == 0 {

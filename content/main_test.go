@@ -19,6 +19,7 @@ import (
 var children = map[string]func(args []string) error{
 	"fill":   fillChild,
 	"commit": commitChild,
+	"keep":   keepChild,
 	"hold":   holdChild,
 	"cut":    cutChild,
 	"use":    useChild,

@@ -98,7 +98,7 @@ func (s *Store) coming() (map[digest.Digest]bool, error) {
 	}
 	coming := make(map[digest.Digest]bool)
 	for _, e := range entries {
-		if dgst := ingestDigest(e.Name()); dgst.Validate() == nil {
+		if dgst := ingestDigest(e.Name()); dgst.Validate() == nil && !isDerived(e.Name()) {
 			coming[dgst] = true
 		}
 	}

@@ -7,6 +7,7 @@
 //	blobs/<algorithm>/<encoded>    a blob: complete, verified, synced, mode 0444
 //	ingest/<alg>-<hex>.<origin>/   bytes on their way in, whose digest and size are known;
 //	                               origin is 16 hex digits of the SHA-256 of who sends them
+//	ingest/<alg>-<hex>.<origin>.file/   the same for the content of a file of a tree, whose origin is the layer
 //	ingest/key-<hex>/              bytes on their way in that belong to a key (hex: its SHA-256)
 //	ingest/.new-…  .gone-…         being made or thrown away; left over after a crash, Open removes them
 //	locks/<ingest name>            claims on the ingest's chunks, who hashes it, and the right to make or end it; never unlinked
@@ -19,6 +20,8 @@
 //	pins/<alg>-<hex>               this digest is not to be evicted, nor what it names
 //	run/<pid>-<start>.sock         each process at work, see [Store.Listen]; who finds a dead one's removes it
 //	repos/<host>/<path>/_objects/<alg>-<hex>, repos/<host>/<path>/_tags/<tag>   what a repository answered
+//	cache/index/<alg>-<hex>.v1     the index of a layer, which bears its own checksum
+//	cache/files/<boot>/<algorithm>/<encoded>   the content of a file of a tree, mode 0400, of this boot or, unverified, of another
 //	uploads/<hex>                  where an upload can be gone on with, see [Store.NoteUpload]; Open removes those of last week
 //
 // An ingest is the only way in: [Ingest.Verify] compares the digest, [Ingest.Commit] syncs and renames. Its directory has
@@ -32,6 +35,10 @@
 // 1 committed, 2 discarded) and zeros. A chunk's byte is 0 absent, 1 written, 2 synced. A chunk that is written counts
 // in the boot it was written in; after another boot, which may be a power cut, only those that are synced do.
 // So data is synced first and then the map says so. A map that is damaged is never trusted: its ingest begins anew.
+//
+// What is in cache/, and on its way there, is derived from what was fetched: it is not synced, and evicted first. The files of
+// a boot are trusted in that boot, in which they got their names when they were verified; those of another are hashed at first
+// use, and then moved to this one's directory or removed.
 //
 // Any number of goroutines and of processes of one machine and one user may share a store, and fill an ingest together.
 // They exclude each other by open-file-description locks, which the kernel drops when a process dies. In
@@ -66,6 +73,7 @@ const ChunkSize = 1 << 20
 type Store struct {
 	dir    string // absolute, symlinks resolved
 	boot   bootID
+	boots  []bootID // earlier ones, of which files were there when the store was opened
 	closed atomic.Bool
 	uses   uses
 }
@@ -125,8 +133,11 @@ func (s *Store) blobPath(dgst digest.Digest) string {
 }
 
 // hasBlob says whether the blob dgst, which must be valid, is there.
-func (s *Store) hasBlob(dgst digest.Digest) (bool, error) {
-	fi, err := os.Lstat(s.blobPath(dgst))
+func (s *Store) hasBlob(dgst digest.Digest) (bool, error) { return isFile(s.blobPath(dgst)) }
+
+// isFile says whether a file is at path.
+func isFile(path string) (bool, error) {
+	fi, err := os.Lstat(path)
 	if errors.Is(err, iofs.ErrNotExist) {
 		return false, nil
 	}

@@ -68,7 +68,7 @@ func (g *Ingest) supersede() error {
 	if g.want() == "" {
 		return nil
 	}
-	blob, err := os.Lstat(g.s.blobPath(g.want()))
+	blob, err := os.Lstat(g.s.goal(g.e, g.want()))
 	if errors.Is(err, iofs.ErrNotExist) {
 		return nil
 	}

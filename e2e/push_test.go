@@ -284,6 +284,9 @@ func TestPushKilled(t *testing.T) {
 	kills := 0
 	for range 12 {
 		at := rand.Int64N(36 << 20)
+		if kills == 0 {
+			at = rand.Int64N(16 << 20) // it has more to send, and is not to be done before it was killed
+		}
 		reached, goOn := c.stop(at)
 		cmd := exec.Command(bin, "push", "oci:"+layout, ref)
 		var said strings.Builder

@@ -16,7 +16,7 @@ import (
 // verified, these are held against the blob first: else a reader who began with
 // wrong bytes would end right. The lock is held.
 func (p *pull) adopt() {
-	blob, err := p.f.store.Blob(p.desc.Digest)
+	blob, err := p.stored()
 	if err != nil {
 		p.f.opts.Log.Warn("open", "err", p.named(err))
 		return
@@ -75,9 +75,10 @@ func (p *pull) compare(blob *os.File) error {
 // thrownAway is when the ingest was ended elsewhere: because the blob is there,
 // from another origin, or because its bytes did not match. The lock is held.
 func (p *pull) thrownAway() {
-	_, err := p.f.store.Stat(p.desc.Digest)
+	blob, err := p.stored()
 	switch {
 	case err == nil:
+		blob.Close()
 		p.adopt()
 		return
 	case !errors.Is(err, iofs.ErrNotExist):

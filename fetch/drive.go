@@ -100,7 +100,7 @@ func (p *pull) end() {
 // what other processes did.
 func (p *pull) watch() {
 	now := time.Now()
-	patience := p.f.limits.patience(p.loc.Host)
+	patience := p.f.limits.patience(p.lane)
 	abandoned := p.users == 0 && now.Sub(p.left) > grace && !p.fill
 	for w := range p.workers {
 		quiet := now.Sub(w.last())
@@ -108,16 +108,16 @@ func (p *pull) watch() {
 		case abandoned:
 			w.cancel(context.Canceled)
 		case w.paused:
-		case quiet > p.f.opts.Timeout || w.drips(p.f.opts.Timeout):
+		case !p.derived() && (quiet > p.f.opts.Timeout || w.drips(p.f.opts.Timeout)):
 			w.cancel(errStalled(p.f.opts.Timeout))
 		case quiet > patience && !w.stalled:
 			w.stalled = true
-			p.f.limits.stall(p.loc.Host)
+			p.f.limits.stall(p.lane)
 		case quiet <= patience && w.stalled:
 			w.stalled = false
-			p.f.limits.resume(p.loc.Host)
+			p.f.limits.resume(p.lane)
 		}
-		p.f.limits.measure(p.loc.Host, w)
+		p.f.limits.measure(p.lane, w)
 	}
 	if abandoned {
 		p.cursors = nil
@@ -165,7 +165,7 @@ func (p *pull) schedule() {
 		if s.n == 0 {
 			return
 		}
-		if p.refused = !p.f.limits.acquire(p.loc.Host, urgent, p.wake); p.refused || !p.start(s) {
+		if p.refused = !p.f.limits.acquire(p.lane, urgent, p.wake); p.refused || !p.start(s) {
 			p.in.Release(s.first, s.n)
 			return
 		}
@@ -200,14 +200,14 @@ func (p *pull) live() int {
 // more says whether one connection more would help: one that is fast has the
 // line to itself.
 func (p *pull) more() bool {
-	return p.live() == 0 || p.f.limits.divides(p.loc.Host)
+	return p.live() == 0 || p.f.limits.divides(p.lane)
 }
 
 // segment is how many chunks to ask for at once: what takes about a second, so
 // that who needs one of them does not wait for long, and no connection is cut
 // with bytes under way.
 func (p *pull) segment() int64 {
-	rate := p.f.limits.rate(p.loc.Host)
+	rate := p.f.limits.rate(p.lane)
 	if rate == 0 {
 		return firstSegment
 	}
@@ -255,7 +255,7 @@ func (p *pull) nextFill() span {
 	}
 	_, n := p.free(0, p.chunks())
 	most := p.segment()
-	if p.f.limits.divides(p.loc.Host) {
+	if p.f.limits.divides(p.lane) {
 		most = min(most, max(minSegment, n/int64(p.live()+1))) // so that all end together
 	}
 	return p.claim(p.everything(), p.chunks(), most)

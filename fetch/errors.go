@@ -107,6 +107,7 @@ func kind(ctx context.Context, err error) error {
 	var token *errcode.ErrorResponse
 	var dns *net.DNSError
 	var timeout net.Error
+	var layer *layerError
 	switch {
 	case errors.As(err, &gate):
 		return gate
@@ -114,6 +115,8 @@ func kind(ctx context.Context, err error) error {
 		return err
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case errors.As(err, &layer):
+		return err
 	case errors.As(err, &token):
 		return tokenError(token)
 	case errors.As(err, &dns), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENETUNREACH),
@@ -150,7 +153,8 @@ func temporary(err error) bool {
 	}
 	_, isBroken := errors.AsType[*brokenError](err)
 	_, isSize := errors.AsType[*sizeError](err)
-	return !isBroken && !isSize && !errors.Is(err, iofs.ErrPermission) && !errors.Is(err, iofs.ErrNotExist) &&
+	_, isLayer := errors.AsType[*layerError](err) // which was tried again already
+	return !isBroken && !isSize && !isLayer && !errors.Is(err, iofs.ErrPermission) && !errors.Is(err, iofs.ErrNotExist) &&
 		!errors.Is(err, context.Canceled) && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, errRefusedAddr)
 }
 

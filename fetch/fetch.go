@@ -20,6 +20,9 @@
 // alone; [Object.Verify] waits until the whole digest matched. Holding bytes
 // back until then is for those who hand bytes to programs.
 //
+// A file of a layer is such an object too, see [Fetcher.OpenFile]: its Remote is
+// the layer, its origin the layer's digest.
+//
 // A [Pusher] goes the other way: it brings blobs and manifests into a repository
 // of a registry, by upload sessions that go on after a cut, also of the process.
 //
@@ -91,6 +94,7 @@ type Fetcher struct {
 	limits  *limits
 	loose   *loose  // what cannot be kept
 	passes  *places // for passes over what cannot be kept
+	loads   *places // for small files of layers, in memory until they are kept
 	quota   *content.Quota
 	asks    asks
 	uploads uploads
@@ -139,6 +143,7 @@ func New(store *content.Store, hosts locator.Hosts, opts *Options) *Fetcher {
 	f.limits = newLimits(f.opts.Bulk)
 	f.loose = newLoose()
 	f.passes = newPlaces(maxPasses)
+	f.loads = newPlaces(maxLoads)
 	f.quota = content.NewQuota(store, f.opts.MaxSize)
 	return f
 }

@@ -110,7 +110,7 @@ func (p *pull) hash() error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.openBlob()
+	return p.openStored()
 }
 
 // hashFailed tells a wrong digest from a disk that fails. The bytes have been

@@ -33,6 +33,15 @@ type Object struct {
 // manifest says of it gives nobody bytes that another repository sent, now or
 // while it is open.
 func (f *Fetcher) Open(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor) (*Object, error) {
+	o, err := f.OpenSparse(ctx, loc, desc)
+	if err == nil && (f.opts.FillBelow > o.Size() || f.opts.FillBelow == math.MaxInt64) {
+		o.p.fillAll()
+	}
+	return o, err
+}
+
+// OpenSparse is Open for who reads here and there: it starts nothing.
+func (f *Fetcher) OpenSparse(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor) (*Object, error) {
 	_, recorded := f.answered(loc, desc.Digest)
 	ask := !recorded && !f.opts.Offline && (!f.opts.TakeWord || f.holds(loc, desc.Digest))
 	if unknownSize(desc) || ask {
@@ -56,9 +65,6 @@ func (f *Fetcher) Open(ctx context.Context, loc locator.Locator, desc ocispec.De
 		return nil, fmt.Errorf("%s in %s: %w", desc.Digest, loc, err)
 	}
 	p.opened(ctx)
-	if f.opts.FillBelow > desc.Size || f.opts.FillBelow == math.MaxInt64 {
-		p.fillAll()
-	}
 	return &Object{p: p}, nil
 }
 

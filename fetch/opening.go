@@ -53,7 +53,7 @@ func (p *pull) hasOpened(in *content.Ingest, file *os.File, err error) {
 
 // openIngest opens the blob or, where there is none, its ingest. No lock is held.
 func (p *pull) openIngest() (*content.Ingest, *os.File, error) {
-	want := content.Expect{Ref: p.loc.String() + "@" + p.desc.Digest.String(), Digest: p.desc.Digest, Origin: p.key.origin, Total: p.desc.Size}
+	want := content.Expect{Ref: p.name(), Digest: p.desc.Digest, Origin: p.key.origin, Total: p.desc.Size, Derived: p.derived()}
 	in, err := p.f.store.Ingest(want)
 	if full(err) && p.room(content.ChunkSize) {
 		in, err = p.f.store.Ingest(want)
@@ -67,7 +67,7 @@ func (p *pull) openIngest() (*content.Ingest, *os.File, error) {
 		}
 	}
 	if errors.Is(err, iofs.ErrExist) {
-		file, err := p.f.store.Blob(p.desc.Digest)
+		file, err := p.stored()
 		return nil, file, err
 	}
 	return in, nil, err

@@ -188,7 +188,7 @@ func (p *pull) comparePass() ([]sum, error) {
 	}
 	got := digest.NewDigest(p.desc.Digest.Algorithm(), p.pass.hash)
 	if got != p.desc.Digest {
-		return nil, &content.MismatchError{Ref: p.loc.String() + "@" + p.desc.Digest.String(), Want: p.desc.Digest, Got: got}
+		return nil, &content.MismatchError{Ref: p.name(), Want: p.desc.Digest, Got: got}
 	}
 	return p.pass.sums, nil
 }

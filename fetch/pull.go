@@ -20,15 +20,18 @@ import (
 // process. Its driver runs while there is something to do; everything else is
 // done by who asks.
 type pull struct {
-	f      *Fetcher
-	key    pullKey
-	loc    locator.Locator // whose repository is asked
-	desc   ocispec.Descriptor
-	remote Remote // nil offline
-	wake   chan struct{}
-	began  time.Time
-	meter  meter
-	story  story
+	f       *Fetcher
+	key     pullKey
+	loc     locator.Locator // whose repository is asked
+	remote  getter          // nil offline
+	source  *layerFile      // the remote of a layer's file; nil of what the repository has itself
+	lane    string          // whose connections it takes, for the limits
+	desc    ocispec.Descriptor
+	wake    chan struct{}
+	began   time.Time
+	meter   meter
+	story   story
+	loading shared[struct{}] // of a small file
 
 	mu       sync.Mutex
 	changed  chan struct{}      // closed and replaced at every change that a reader may wait for
@@ -140,52 +143,55 @@ func (p *pull) wantsAll() bool { return p.fill && !p.halted || p.verifiers > 0 }
 // pull returns the shared pull of desc, open once more.
 // sure says that its size is not a manifest's word alone.
 func (f *Fetcher) pull(loc locator.Locator, desc ocispec.Descriptor, sure bool) (*pull, error) {
-	unhold, err := f.store.Hold(desc.Digest) // before the look whether it is there
+	// What reads files comes before the lock, which every Open takes.
+	p := &pull{f: f, key: pullKey{f.origin(loc, desc), desc.Digest}, loc: loc, lane: loc.Host, desc: desc, sure: sure}
+	if !f.opts.Offline {
+		remote, err := f.remotes.of(loc.Host)
+		if err != nil {
+			return nil, err
+		}
+		p.remote = remote
+	}
+	_, p.known = f.answered(loc, desc.Digest)
+	return f.share(p)
+}
+
+// share returns the pull of p's key, open once more: p itself where there is none.
+func (f *Fetcher) share(p *pull) (*pull, error) {
+	unhold, err := f.store.Hold(p.desc.Digest) // before the look whether it is there
 	if err != nil {
 		return nil, err
 	}
 	defer func() { unhold() }()
-	// What reads files comes before the lock, which every Open takes.
-	var remote Remote
-	if !f.opts.Offline {
-		if remote, err = f.remotes.of(loc.Host); err != nil {
-			return nil, err
-		}
-	}
-	_, known := f.answered(loc, desc.Digest)
-	key := pullKey{f.origin(loc, desc), desc.Digest}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.ctx.Err() != nil {
 		return nil, context.Canceled
 	}
-	if p := f.pulls[key]; p != nil {
-		ok, err := p.join(desc, sure)
+	if open := f.pulls[p.key]; open != nil {
+		ok, err := open.join(p)
 		if ok || err != nil {
-			return p, err
+			return open, err
 		}
-		f.part(p) // its readers find out themselves
+		f.part(open) // its readers find out themselves
 	}
-	p := &pull{
-		f: f, key: key, loc: loc, desc: desc, remote: remote, users: 1, sure: sure, known: known, began: time.Now(),
-		wake: make(chan struct{}, 1), changed: make(chan struct{}), workers: make(map[*worker]bool),
-	}
-	if err := p.openBlob(); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+	if err := p.openStored(); err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		return nil, err
 	}
 	if p.file != nil {
 		info, err := p.file.Stat()
-		if err == nil && info.Size() != desc.Size {
-			err = broken("%d bytes, and not %d as the store has it", desc.Size, info.Size())
+		if err == nil && info.Size() != p.desc.Size {
+			err = broken("%d bytes, and not %d as the store has it", p.desc.Size, info.Size())
 		}
 		if err != nil {
 			p.file.Close()
 			return nil, err
 		}
 	}
-	p.learn(desc)
+	p.users, p.began, p.wake, p.changed, p.workers = 1, time.Now(), make(chan struct{}, 1), make(chan struct{}), make(map[*worker]bool)
+	p.learn(p.desc)
 	p.unhold, unhold = unhold, func() {}
-	f.pulls[key] = p
+	f.pulls[p.key] = p
 	return p, nil
 }
 
@@ -197,21 +203,24 @@ func (f *Fetcher) part(p *pull) {
 	}
 }
 
-// join opens the pull once more. Of two sizes that are told of a digest one is
+// join opens the pull once more, as o would be. Of two sizes that are told of a digest one is
 // wrong: who can be surer of his goes on, and false gives way.
-func (p *pull) join(desc ocispec.Descriptor, sure bool) (bool, error) {
+func (p *pull) join(o *pull) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if size := desc.Size; p.desc.Size != size {
-		if sure && !p.vouched && p.file == nil {
+	if size := o.desc.Size; p.desc.Size != size {
+		if o.sure && !p.vouched && p.file == nil {
 			return false, nil
 		}
 		return false, broken("%d bytes, and before %d", size, p.desc.Size)
 	}
 	p.users++
 	p.halted = false
-	p.sure = p.sure || sure
-	p.learn(desc)
+	p.sure = p.sure || o.sure
+	p.learn(o.desc)
+	if p.derived() {
+		p.source.replace(o.source)
+	}
 	return true, nil
 }
 
@@ -286,9 +295,17 @@ func (p *pull) closeFiles() {
 	p.unhold()
 }
 
-// openBlob looks for the whole object in the store.
-func (p *pull) openBlob() error {
-	file, err := p.f.store.Blob(p.desc.Digest)
+// stored opens the whole object in the store.
+func (p *pull) stored() (*os.File, error) {
+	if p.derived() {
+		return p.f.storedFile(p.loc, p.desc.Digest)
+	}
+	return p.f.store.Blob(p.desc.Digest)
+}
+
+// openStored looks for the whole object in the store.
+func (p *pull) openStored() error {
+	file, err := p.stored()
 	if err != nil {
 		return err
 	}
@@ -350,7 +367,7 @@ func (p *pull) failed(s span) error {
 
 // absent is the error of a range that is not here and that nobody is asked
 // for.
-func (p *pull) absent(off int64) error {
+func absent(off int64) error {
 	return &kindError{fmt.Errorf("offline: byte %d is not in the store", off), syscall.ENETUNREACH}
 }
 
@@ -360,7 +377,15 @@ func (p *pull) named(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s@%s: %w", p.loc, p.desc.Digest, err)
+	return fmt.Errorf("%s: %w", p.name(), err)
+}
+
+// name is LOCATOR@DIGEST, of a layer's file LOCATOR@LAYER/DIGEST.
+func (p *pull) name() string {
+	if p.derived() {
+		return p.loc.String() + "@" + p.source.layer.String() + "/" + p.desc.Digest.String()
+	}
+	return p.loc.String() + "@" + p.desc.Digest.String()
 }
 
 // here counts the chunks that the ingest has.

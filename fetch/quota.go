@@ -19,10 +19,18 @@ func (p *pull) grew(n int64) {
 
 // allowed is an error as of a full disk where the store is as large as it may be and nothing more can be evicted.
 func (p *pull) allowed() error {
-	if p.desc.Size <= verifiedFirst || !p.f.quota.Full() {
+	if p.desc.Size <= verifiedFirst {
 		return nil
 	}
-	return &kindError{fmt.Errorf("the store has its %d bytes and all of them are in use, pinned or of images", p.f.opts.MaxSize), syscall.ENOSPC}
+	return p.f.mayKeep()
+}
+
+// mayKeep is that error, whatever is to be kept.
+func (f *Fetcher) mayKeep() error {
+	if !f.quota.Full() {
+		return nil
+	}
+	return &kindError{fmt.Errorf("the store has its %d bytes and all of them are in use, pinned or of images", f.opts.MaxSize), syscall.ENOSPC}
 }
 
 // room says whether n bytes could be evicted from a disk that is full.

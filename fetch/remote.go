@@ -39,6 +39,11 @@ type Remote interface {
 	ListReferrers(ctx context.Context, loc locator.Locator, dgst digest.Digest, page string, limit int64) (*ReferrerPage, error)
 }
 
+// A getter is of a Remote what a pull asks.
+type getter interface {
+	Get(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor, off, n int64) (*Body, error)
+}
+
 // A Body is bytes of an object, from Offset on.
 type Body struct {
 	io.ReadCloser

@@ -25,7 +25,7 @@ func (p *pull) rotted() {
 	if p.file == nil || p.bad != nil {
 		return
 	}
-	if now, err := p.f.store.Blob(p.desc.Digest); err == nil {
+	if now, err := p.stored(); err == nil {
 		same := sameFile(now, p.file)
 		now.Close()
 		if same {

@@ -56,13 +56,15 @@ type Progress struct {
 
 // Active returns what is under way, sorted by Ref: what is being resolved, and
 // each object of which something is wanted, or which was fetched and is still
-// open, and what is being pushed. It asks nobody.
+// open, and what is being pushed; no file of a layer. It asks nobody.
 func (f *Fetcher) Active() []Progress {
 	all := append(f.asks.active(), f.uploads.active()...)
 	f.mu.Lock()
 	pulls := make([]*pull, 0, len(f.pulls))
 	for _, p := range f.pulls {
-		pulls = append(pulls, p)
+		if !p.derived() { // its layer is what is fetched
+			pulls = append(pulls, p)
+		}
 	}
 	f.mu.Unlock()
 	for _, p := range pulls {
@@ -85,7 +87,7 @@ func (p *pull) active() (Progress, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := Progress{
-		Ref: p.loc.String() + "@" + p.desc.Digest.String(), MediaType: p.desc.MediaType, Digest: p.desc.Digest, State: p.state(),
+		Ref: p.name(), MediaType: p.desc.MediaType, Digest: p.desc.Digest, State: p.state(),
 		Total: p.desc.Size, Started: p.began, Updated: p.progress,
 	}
 	a.Received, a.Rate = p.meter.read(time.Now())

@@ -181,7 +181,7 @@ func (p *pull) getLoose(c int64) ([]byte, error) {
 func (p *pull) place(of *places) (leave func(), err error) {
 	ctx, _, stop := p.f.patient(p.f.ctx)
 	defer stop()
-	return of.enter(ctx, p.loc.Host)
+	return of.enter(ctx, p.lane)
 }
 
 // getRemote reads chunk c from the remote. The lock is not held.

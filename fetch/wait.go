@@ -21,6 +21,9 @@ type demand struct {
 // being kept.
 func (p *pull) wait(ctx context.Context, off, n int64) error {
 	s := chunksOf(off, n)
+	if p.small() {
+		return p.waitSmall(ctx, s)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	err := p.awaitSpan(ctx, s)
@@ -32,7 +35,7 @@ func (p *pull) wait(ctx context.Context, off, n int64) error {
 		return err
 	}
 	if p.remote == nil {
-		return p.absent(off)
+		return absent(off)
 	}
 	return p.awaitUnkept(ctx, s)
 }
@@ -112,13 +115,22 @@ func (p *pull) await(ctx context.Context, moved func() []time.Time, done func() 
 func (p *pull) moved() []time.Time {
 	times, waits := []time.Time{p.progress}, p.refused
 	for w := range p.workers {
-		times = append(times, w.last())
+		times = append(times, p.heard(w))
 		waits = waits || w.paused
 	}
 	if waits {
-		times = append(times, p.f.limits.moved(p.loc.Host))
+		times = append(times, p.f.limits.moved(p.lane))
 	}
 	return times
+}
+
+// heard is when w last made progress. Of a layer's file that is now: who reads the
+// layer for it sees to that.
+func (p *pull) heard(w *worker) time.Time {
+	if p.derived() {
+		return time.Now()
+	}
+	return w.last()
 }
 
 // movedFor is when something last moved that d waits for. Of what another
@@ -134,7 +146,7 @@ func (p *pull) movedFor(d *demand) []time.Time {
 	times := []time.Time{d.moved}
 	for w := range p.workers {
 		if w.span().overlaps(d.span) {
-			times = append(times, w.last())
+			times = append(times, p.heard(w))
 		}
 	}
 	return times
@@ -203,6 +215,9 @@ func (p *pull) serves(s span) bool {
 // verify waits until the digest matched, having all of the object fetched; what
 // cannot be kept is hashed as it comes.
 func (p *pull) verify(ctx context.Context) error {
+	if p.small() {
+		return p.load(ctx)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	err := p.awaitWhole(ctx, p.servesUnkept, func() (bool, error) { return p.verified || p.sums != nil, nil })
@@ -216,6 +231,9 @@ func (p *pull) verify(ctx context.Context) error {
 // commit waits until the object is in the store. The error is ErrNotKept if it
 // was verified and does not come there.
 func (p *pull) commit(ctx context.Context) error {
+	if p.small() {
+		return p.commitSmall(ctx)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	isFull := func() bool { return p.servesUnkept() && full(p.unkept) }
@@ -255,7 +273,7 @@ func (p *pull) awaitWhole(ctx context.Context, giveUp func() bool, done func() (
 		case p.file != nil || p.verified || p.whole():
 			return false, nil
 		case p.remote == nil:
-			return false, p.absent(0)
+			return false, absent(0)
 		}
 		return false, cmp.Or(p.failed(p.everything()), p.notBegun())
 	})

@@ -69,7 +69,7 @@ func (p *pull) start(s span) bool {
 	})
 	if !ok {
 		cancel(nil)
-		p.f.limits.release(p.loc.Host, false)
+		p.f.limits.release(p.lane, false)
 		return false
 	}
 	p.workers[w] = true
@@ -80,10 +80,10 @@ func (p *pull) start(s span) bool {
 func (p *pull) finish(w *worker, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.f.limits.measure(p.loc.Host, w)
+	p.f.limits.measure(p.lane, w)
 	delete(p.workers, w)
 	w.in.Release(w.cur, w.end-w.cur)
-	p.f.limits.release(p.loc.Host, w.stalled)
+	p.f.limits.release(p.lane, w.stalled)
 	if p.streaming == w {
 		p.streaming = nil
 	}
@@ -178,7 +178,7 @@ func (p *pull) pause(ctx context.Context, w *worker, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}
-	host := p.loc.Host
+	host := p.lane
 	p.mu.Lock()
 	p.f.limits.release(host, w.stalled)
 	w.stalled, w.paused = false, true
@@ -202,7 +202,7 @@ func (p *pull) attempt(ctx context.Context, w *worker, off, end int64) (int64, e
 		return 0, err
 	}
 	defer body.Close()
-	p.f.limits.answered(p.loc.Host, time.Since(asked))
+	p.f.limits.answered(p.lane, time.Since(asked))
 	w.moved(0)
 	p.hears(w, time.Now())
 	p.answered()

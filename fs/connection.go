@@ -127,7 +127,6 @@ func fuseOptions(s *server) *fuse.MountOptions {
 		DisableSplice:            true,
 		ExplicitDataCacheControl: true,
 		EnableSymlinkCaching:     true,
-		IgnoreSecurityLabels:     true,
 		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO,
 		MaxStackDepth:            stackDepth(s.src.StoreDir()),
 		Logger:                   log.New(debugWriter{s.log}, "", 0),

@@ -11,7 +11,11 @@ import (
 //
 // Were the answer ENOSYS, the kernel would never ask and keep every listing: a
 // listing on its way to it when a change is told would then stay for good.
+// In the mount of one image nothing changes, and it is ENOSYS.
 func (s *server) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	if s.unopened {
+		return fuse.ENOSYS
+	}
 	n := s.table.node(in.NodeId)
 	if _, ok := n.(directory); !ok {
 		return fuse.ENOTDIR
@@ -19,7 +23,9 @@ func (s *server) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 	h := &handle{release: func() {}}
 	switch d := n.(type) {
 	case settledDir:
-		h.flags = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
+		if d.settled() {
+			h.flags = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
+		}
 	case watchedDir:
 		version, ok := s.lists.begin(d)
 		if !ok {
@@ -73,6 +79,9 @@ func (s *server) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.
 // and the same until it is read from there again, so that offsets hold.
 func (s *server) listing(cancel <-chan struct{}, in *fuse.ReadIn) ([]entry, directory, fuse.Status) {
 	h, n := s.handles.get(in.Fh), s.table.node(in.NodeId)
+	if s.unopened {
+		h = s.readings.of(in.NodeId)
+	}
 	dir, ok := n.(directory)
 	if h == nil || !ok {
 		return nil, nil, fuse.EBADF

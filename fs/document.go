@@ -29,6 +29,9 @@ const (
 type images struct {
 	documents *recent[objectKey, *document]
 	hints     *recent[objectKey, ocispec.Descriptor]
+	referred  *recent[objectKey, referred]       // what refers to them
+	listed    *recent[objectKey, bool]           // that something was listed as a referrer
+	subjects  *recent[locator.Locator, subjects] // what refers to what in a repository in the store
 
 	mu      sync.Mutex
 	flights map[objectKey]*reading // under way; guarded by mu

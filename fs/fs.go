@@ -4,7 +4,14 @@
 //	HOST/a/b/sha256:<hex>      an object: a file of the blob's exact bytes
 //	HOST/a/b:TAG               a link to b@sha256:<hex>
 //	HOST/a/b/.tags             the repository's tags, one a line; looked up, never listed
-//	HOST/a/b@sha256:<hex>/     an image: index.json, manifest.json, config.json, layers/N.tar*
+//	HOST/a/b@sha256:<hex>/     an image:
+//
+//	  index.json, manifest.json, config.json, layers/N.tar*   links to objects
+//	  rootfs/, layers/N/     the files of the image, and of one of its layers
+//	  platforms/OS-ARCH      links to the images that an index has
+//	  files/TITLE            links to the layers of an artifact
+//	  referrers/TYPE/SUBTYPE/sha256:<hex>
+//	                         links to what refers to it; looked up, and listed offline only
 //
 // In each of these names an = may stand for each colon: looked up, never listed.
 //
@@ -77,9 +84,28 @@ type Source interface {
 	// ListTags yields the names of the repository's tags. It asks the network
 	// while they are taken; an error is the last that it yields.
 	ListTags(ctx context.Context, loc locator.Locator) iter.Seq2[string, error]
+	// Referrers returns what refers to an object, with its type: 10,000 at most of
+	// one object. Which there are is the remote's word. It asks the network.
+	Referrers(ctx context.Context, loc locator.Locator, dgst digest.Digest) ([]ocispec.Descriptor, error)
 	// Local returns how many of the object's bytes are here, and when it was
 	// committed: the zero time unless all of it is here and verified.
 	Local(loc locator.Locator, dgst digest.Digest) (n int64, committed time.Time)
+
+	// OpenSparse is Open for who reads here and there: it fetches what is read, and
+	// no more, however small the object is.
+	OpenSparse(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor) (Object, error)
+	// Range reads from an object, as io.ReaderAt does, what nobody has verified.
+	// What it asks the network for is not kept.
+	Range(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor, p []byte, off int64) (int, error)
+
+	// LayerIndex returns the index of a layer that KeepLayerIndex kept. The error is
+	// iofs.ErrNotExist where there is none. HasLayerIndex says whether there is.
+	LayerIndex(dgst digest.Digest) ([]byte, error)
+	HasLayerIndex(dgst digest.Digest) bool
+	KeepLayerIndex(dgst digest.Digest, index []byte) error
+	// OpenFile returns the object of a file in a layer, which is read from content
+	// where it is not kept. It does not wait for its bytes.
+	OpenFile(ctx context.Context, loc locator.Locator, layer digest.Digest, desc ocispec.Descriptor, content Content) (Object, error)
 
 	// Hold keeps an object that is whole from being evicted until release.
 	Hold(dgst digest.Digest) (release func(), err error)
@@ -109,6 +135,12 @@ type Object interface {
 	Close() error
 }
 
+// A Content is a file's content as its layer has it.
+type Content interface {
+	// ReadAt reads verified bytes. It is as io.ReaderAt's.
+	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
+}
+
 // A Verify says which reads wait until an object's whole digest matched.
 type Verify int
 
@@ -127,6 +159,8 @@ type Options struct {
 	TagTTL        time.Duration    // how long a tag's digest holds; 0 is a minute, < 0 is not at all
 	Verify        Verify           // which reads wait for the digest
 	Platform      ocispec.Platform // of which manifest.json is; the zero value is the host's
+	DistrustTOC   bool             // index every layer's tar, also where it has a table of contents
+	UserOverlay   bool             // mark opaque directories in layers/N by user.overlay.opaque
 	Log           *slog.Logger     // nil discards
 	Dev, Suid     bool             // leave out nodev, nosuid
 	NoExec        bool             // no program below the mount is run

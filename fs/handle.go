@@ -75,6 +75,9 @@ func (hs *handles) all() []*handle {
 // Open asks whether the object exists, but never waits for its bytes.
 func (s *server) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	n := s.table.node(in.NodeId)
+	if s.unopened {
+		return fuse.ENOSYS // from then on the kernel does not ask
+	}
 	f, ok := n.(file)
 	if !ok {
 		return fuse.EIO
@@ -96,14 +99,37 @@ func (s *server) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	}
 }
 
+// Flush has nothing to do.
+func (s *server) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status {
+	if s.unopened {
+		return fuse.ENOSYS // from then on the kernel does not ask
+	}
+	return fuse.OK
+}
+
+// readerOf is what reads for a request: its handle's, or where files are not opened,
+// as in the mount of one image, its node's.
+func (s *server) readerOf(in *fuse.ReadIn) func(ctx context.Context, off int64, n int) (fuse.ReadResult, error) {
+	if !s.unopened {
+		if h := s.handles.get(in.Fh); h != nil && h.reader != nil {
+			return h.reader.read
+		}
+		return nil
+	}
+	if n, ok := s.table.node(in.NodeId).(unopened); ok {
+		return n.readAlone
+	}
+	return nil
+}
+
 func (s *server) Read(cancel <-chan struct{}, in *fuse.ReadIn, _ []byte) (fuse.ReadResult, fuse.Status) {
-	h := s.handles.get(in.Fh)
-	if h == nil || h.reader == nil {
+	read := s.readerOf(in)
+	if read == nil {
 		return nil, fuse.EIO
 	}
 	ctx, end := s.begin(cancel, &in.InHeader)
 	defer end()
-	result, err := h.reader.read(ctx, int64(in.Offset), int(in.Size))
+	result, err := read(ctx, int64(in.Offset), int(in.Size))
 	if err != nil {
 		path := ""
 		if n := s.table.node(in.NodeId); n != nil {

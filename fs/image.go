@@ -7,6 +7,7 @@ import (
 	iofs "io/fs"
 	"path"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
@@ -24,13 +25,17 @@ type imageDir struct {
 	name  locator.Name
 	path  string
 	asked flight[struct{}]
+
+	referring    flight[*linkTree]
+	mu           sync.Mutex
+	platformTree *linkTree // platforms/; nil until it is made; guarded by mu
+	fileTree     *linkTree // files/; likewise
 }
 
 var (
 	_ = asker((*imageDir)(nil))
 	_ = directory((*imageDir)(nil))
 	_ = attributed((*imageDir)(nil))
-	_ = settledDir((*imageDir)(nil))
 )
 
 // image returns an image's directory, by grammar alone. Offline its manifest
@@ -46,14 +51,14 @@ func (d *imageDir) identity() identity { return identifyDirectory(d.path) }
 
 func (d *imageDir) String() string { return d.path }
 
-func (*imageDir) settled() {}
-
 func (d *imageDir) xattr(name string) (string, error) { return d.s.xattr(d.loc, d.name.Digest, name) }
 
-// attributes hold once the repository answered for the image's digest.
+// attributes hold once the repository answered for the image's digest, or it is
+// named by what was read, so that to stat what links in an image's directory lead
+// to is no request.
 func (d *imageDir) attributes() attributes {
 	a := directoryAttributes(forever)
-	if _, known := d.s.src.Known(d.loc, d.name.Digest); !known {
+	if _, listed := d.s.images.listed.get(objectKey{d.loc, d.name.Digest}); !listed && d.s.hint(d.loc, d.name.Digest).Size < 0 {
 		a.valid = 0
 	}
 	if d.s.opts.Offline {
@@ -125,40 +130,84 @@ const (
 	manifestName = "manifest.json"
 	configName   = "config.json"
 	layersName   = "layers"
+	rootfsName   = "rootfs"
+
+	platformsName = "platforms"
+	filesName     = "files"
+	referrersName = "referrers"
 )
 
-func (d *imageDir) lookup(_ context.Context, name string) (node, error) {
+func (d *imageDir) lookup(ctx context.Context, name string) (node, error) {
 	switch name {
 	case indexName, manifestName, configName:
 		return newImageLink(d, name), nil
 	case layersName:
-		return &layersDir{d}, nil
+		return &layersDir{d: d}, nil
+	case rootfsName:
+		return d.rootfs().begin(), nil
+	case platformsName, filesName:
+		dir := d.linkDir(name)
+		switch tree, err := dir.tree(ctx); {
+		case err != nil:
+			return nil, err
+		case tree.empty():
+			return nil, errNever
+		}
+		return dir, nil
+	case referrersName:
+		return d.linkDir(name), nil
 	}
 	return nil, errNever
 }
 
+// list tells referrers/ offline only: elsewhere a walk through it would have to
+// ask who they are, again and again.
 func (d *imageDir) list(ctx context.Context) ([]entry, error) {
 	top, err := d.top(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var entries []entry
+	var kinds []string
 	if top.Index {
 		entries = append(entries, d.linkEntry(indexName))
+		kinds = append(kinds, platformsName)
+	}
+	if d.s.opts.Offline {
+		kinds = append(kinds, referrersName)
 	}
 	manifest, err := d.manifest(ctx)
-	if _, none := errors.AsType[*image.PlatformError](err); none {
-		return entries, nil
-	}
-	if err != nil {
+	switch _, none := errors.AsType[*image.PlatformError](err); {
+	case none: // and there is nothing of one image
+	case err != nil:
 		return nil, err
+	default:
+		entries = append(entries, d.linkEntry(manifestName))
+		if manifest.Config != nil {
+			entries = append(entries, d.linkEntry(configName))
+		}
+		entries = append(entries, directoryEntry(layersName, (&layersDir{d: d}).identity()))
+		if manifest.IsImage() && d.s.indexed(manifest.Layers) {
+			entries = append(entries, directoryEntry(rootfsName, d.rootfs().identity()))
+		}
+		kinds = append(kinds, filesName)
 	}
-	entries = append(entries, d.linkEntry(manifestName))
-	if manifest.Config != nil {
-		entries = append(entries, d.linkEntry(configName))
+	return d.appendLinkDirs(ctx, entries, kinds)
+}
+
+// appendLinkDirs appends those of these directories that have anything in them.
+func (d *imageDir) appendLinkDirs(ctx context.Context, entries []entry, kinds []string) ([]entry, error) {
+	for _, kind := range kinds {
+		dir := d.linkDir(kind)
+		tree, err := dir.tree(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !tree.empty() {
+			entries = append(entries, directoryEntry(kind, dir.identity()))
+		}
 	}
-	layers := directoryEntry(layersName, (&layersDir{d}).identity())
-	return append(entries, layers), nil
+	return entries, nil
 }
 
 func (d *imageDir) linkEntry(name string) entry {
@@ -170,6 +219,12 @@ func (d *imageDir) linkEntry(name string) entry {
 func (d *imageDir) blob(depth int, dgst digest.Digest) string {
 	object := locator.Name{Kind: locator.Object, Digest: dgst, Twin: d.name.Twin}
 	return strings.Repeat("../", depth+1) + d.name.Repo + "/" + object.String()
+}
+
+// image is the path of another image of the repository, likewise.
+func (d *imageDir) image(depth int, dgst digest.Digest) string {
+	other := locator.Name{Kind: locator.Image, Repo: d.name.Repo, Digest: dgst, Twin: d.name.Twin}
+	return strings.Repeat("../", depth+1) + other.String()
 }
 
 // here says whether what the directory of an image shows can be told from the

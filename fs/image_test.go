@@ -26,27 +26,30 @@ func addImage(tb testing.TB, src *source, layerSize int) img {
 
 func addImageTo(tb testing.TB, src *source, repo string, layerSize int) img {
 	tb.Helper()
-	encode := func(v any) []byte {
-		b, err := json.Marshal(v)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return b
-	}
 	var im img
 	im.config = src.add(repo, ocispec.MediaTypeImageConfig, []byte(`{"architecture":"amd64","os":"linux"}`))
 	im.layer = src.add(repo, ocispec.MediaTypeImageLayerGzip, content(9, layerSize))
 	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: im.config.desc, Layers: []ocispec.Descriptor{im.layer.desc}}
 	m.SchemaVersion = 2
-	im.manifest = src.add(repo, ocispec.MediaTypeImageManifest, encode(m))
+	im.manifest = src.addDocument(tb, repo, ocispec.MediaTypeImageManifest, m)
 	desc := im.manifest.desc
 	desc.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
 	x := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{desc}}
 	x.SchemaVersion = 2
-	im.index = src.add(repo, ocispec.MediaTypeImageIndex, encode(x))
+	im.index = src.addDocument(tb, repo, ocispec.MediaTypeImageIndex, x)
 	im.dir = repo + "@" + string(im.index.desc.Digest)
 	src.set(func(s *source) { s.tags[repo+":v1"] = im.index.desc })
 	return im
+}
+
+// addDocument adds a manifest or an index.
+func (s *source) addDocument(tb testing.TB, repo, mediaType string, doc any) *blob {
+	tb.Helper()
+	b, err := json.Marshal(doc)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s.add(repo, mediaType, b)
 }
 
 var amd64 = ocispec.Platform{OS: "linux", Architecture: "amd64"}
@@ -71,7 +74,7 @@ func TestImage(t *testing.T) {
 	if got, want := link(tag), "app@"+string(im.index.desc.Digest); got != want {
 		t.Errorf("the tag leads to %q, want %q", got, want)
 	}
-	if got, want := m.list(im.dir), []string{"config.json", "index.json", "layers", "manifest.json"}; !slices.Equal(got, want) {
+	if got, want := m.list(im.dir), []string{"config.json", "index.json", "layers", "manifest.json", "platforms"}; !slices.Equal(got, want) {
 		t.Errorf("the image has %q, want %q", got, want)
 	}
 	if got, want := m.list(im.dir, "layers"), []string{"0.tar.gz"}; !slices.Equal(got, want) {
@@ -133,10 +136,13 @@ func TestImageIsListed(t *testing.T) {
 	}
 	src.requests()
 	out := run(t, "find", m.dir, "-ls")
-	if !strings.Contains(out, "layers/0.tar.gz") {
+	if !strings.Contains(out, "layers/0.tar.gz") || !strings.Contains(out, "platforms/linux-amd64 ->") {
 		t.Errorf("find sees %s", out)
 	}
 	run(t, "ls", "-lR", m.dir)
+	if out := run(t, "find", m.dir, "-xtype", "l"); out != "" {
+		t.Errorf("nowhere leads %s", out)
+	}
 	if got := src.requests(); len(got) > 0 {
 		t.Errorf("a walk asked %q", got)
 	}
@@ -146,7 +152,7 @@ func TestNoPlatform(t *testing.T) {
 	src := newSource(t)
 	im := addImage(t, src, 5<<20)
 	m := mountSource(t, src, &fs.Options{Platform: ocispec.Platform{OS: "plan9", Architecture: "mips"}})
-	if got, want := m.list(im.dir), []string{"index.json"}; !slices.Equal(got, want) {
+	if got, want := m.list(im.dir), []string{"index.json", "platforms"}; !slices.Equal(got, want) {
 		t.Errorf("without a platform the image has %q, want %q", got, want)
 	}
 	if _, err := m.read(m.path(im.dir, "manifest.json")); !errors.Is(err, syscall.ENOENT) {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"distfs/image"
@@ -91,9 +92,12 @@ func (l *imageLink) find(ctx context.Context) (string, error) {
 	return l.d.blob(0, manifest.Config.Digest), nil
 }
 
-// A layersDir has a link to each layer, lowest first. Its names wait for the
-// manifest: what a layer is called depends on its media type.
-type layersDir struct{ d *imageDir }
+// A layersDir has a link to each layer, lowest first, and the tree of each. Its names
+// wait for the manifest: what a layer is called depends on its media type.
+type layersDir struct {
+	d        *imageDir
+	complete atomic.Bool // all names were listed
+}
 
 var (
 	_ = directory((*layersDir)(nil))
@@ -104,7 +108,7 @@ func (l *layersDir) identity() identity { return identifyDirectory(l.String()) }
 
 func (l *layersDir) String() string { return l.d.path + "/" + layersName }
 
-func (*layersDir) settled() {}
+func (l *layersDir) settled() bool { return l.complete.Load() }
 
 func (l *layersDir) attributes() attributes { return directoryAttributes(forever) }
 
@@ -113,9 +117,14 @@ func (l *layersDir) lookup(ctx context.Context, name string) (node, error) {
 	if err != nil {
 		return nil, err
 	}
-	number, _, _ := strings.Cut(name, ".")
+	number, suffix, _ := strings.Cut(name, ".")
 	i, err := strconv.Atoi(number)
-	if err != nil || i < 0 || i >= len(manifest.Layers) || l.name(manifest, i) != name {
+	switch {
+	case err != nil || i < 0 || i >= len(manifest.Layers) || strconv.Itoa(i) != number:
+		return nil, errNever
+	case suffix == "" && name == number && image.IsLayer(manifest.Layers[i].MediaType):
+		return l.tree(manifest, i).begin(), nil
+	case l.name(manifest, i) != name:
 		return nil, errNever
 	}
 	return l.link(manifest, i), nil
@@ -126,11 +135,20 @@ func (l *layersDir) list(ctx context.Context) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries := make([]entry, len(manifest.Layers))
-	for i := range manifest.Layers {
+	var entries []entry
+	all := true
+	for i, desc := range manifest.Layers {
 		link := l.link(manifest, i)
-		entries[i] = entry{name: path.Base(link.path), mode: syscall.S_IFLNK, ino: link.id.ino}
+		entries = append(entries, entry{name: path.Base(link.path), mode: syscall.S_IFLNK, ino: link.id.ino})
+		switch {
+		case !image.IsLayer(desc.MediaType):
+		case l.d.s.indexed(manifest.Layers[i : i+1]):
+			entries = append(entries, directoryEntry(strconv.Itoa(i), l.tree(manifest, i).identity()))
+		default:
+			all = false
+		}
 	}
+	l.complete.Store(all)
 	return entries, nil
 }
 

@@ -11,19 +11,22 @@ type plainLink struct {
 	id     identity
 	path   string
 	target string
+	entry  time.Duration // for which the name is that of this link
 }
 
 var _ = link((*plainLink)(nil))
 
 func newPlainLink(path, target string) *plainLink {
-	return &plainLink{id: identify("link", path), path: path, target: target}
+	return &plainLink{id: identifyLink(path), path: path, target: target, entry: forever}
 }
+
+func identifyLink(path string) identity { return identify("link", path) }
 
 func (l *plainLink) identity() identity { return l.id }
 
 func (l *plainLink) String() string { return l.path }
 
-func (l *plainLink) attributes() attributes { return linkAttributes(l.target, forever) }
+func (l *plainLink) attributes() attributes { return linkAttributes(l.target, l.entry) }
 
 func (l *plainLink) readlink(context.Context) (string, error) { return l.target, nil }
 

@@ -29,7 +29,11 @@ type Mounted struct {
 // As root it mounts by itself, read-only, nosuid and nodev; for others
 // fusermount3 does. The caller must Unmount, or Wait for somebody else to.
 func Mount(dir string, src Source, hosts locator.Hosts, opts *Options) (*Mounted, error) {
-	s := newServer(src, hosts, opts.withDefaults())
+	return newServer(src, hosts, opts.withDefaults()).attachTo(dir)
+}
+
+// attachTo mounts s at dir.
+func (s *server) attachTo(dir string) (*Mounted, error) {
 	point, err := resolve(dir)
 	if err != nil {
 		return nil, fmt.Errorf("mount: %w", err)

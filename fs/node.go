@@ -30,6 +30,15 @@ type attributes struct {
 	size  int64
 	entry time.Duration // for which the name means this node
 	valid time.Duration // of these attributes; 0: not known yet, see asker
+
+	*inode // of an image's file; nil: it is the mounting user's, of 1970, and has one name
+}
+
+// An inode is what an image says of one of its files.
+type inode struct {
+	uid, gid, links, rdev uint32
+	seconds               int64 // since 1970, when it was modified, and
+	nanoseconds           uint32
 }
 
 // An asker has attributes that only its source knows. When ask returned nil
@@ -62,10 +71,20 @@ type file interface {
 	open(ctx context.Context) (*handle, error)
 }
 
+// An unopened file can be read without having been opened.
+type unopened interface {
+	readAlone(ctx context.Context, off int64, n int) (fuse.ReadResult, error)
+}
+
 // An attributed node has extended attributes. The error is syscall.ENODATA
 // where there is none of that name.
 type attributed interface {
 	xattr(name string) (string, error)
+}
+
+// A listed node has extended attributes whose names are told.
+type listed interface {
+	xattrs() []string
 }
 
 // A forgettable node wants to know when the kernel forgot it.
@@ -98,5 +117,10 @@ func (s *server) fill(out *fuse.Attr, id identity, a attributes) {
 		Blksize: 4096,
 		Nlink:   1,
 		Owner:   s.owner,
+	}
+	if a.inode != nil {
+		out.Uid, out.Gid, out.Nlink, out.Rdev = a.uid, a.gid, a.links, a.rdev
+		out.Mtime, out.Mtimensec = uint64(a.seconds), a.nanoseconds
+		out.Atime, out.Atimensec, out.Ctime, out.Ctimensec = out.Mtime, out.Mtimensec, out.Mtime, out.Mtimensec
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"distfs/layer"
 	"distfs/locator"
 )
 
@@ -23,18 +24,24 @@ type server struct {
 	log   *slog.Logger
 	owner fuse.Owner
 
-	table   *table
-	handles handles
-	tags    tags
-	objects objects
-	images  images
-	visited visited
-	lists   lists
-	fetched fetched
-	replies *replies
+	table    *table
+	handles  handles
+	tags     tags
+	objects  objects
+	images   images
+	visited  visited
+	lists    lists
+	fetched  fetched
+	readings readings
+	layers   layers
+	trees    trees
+	replies  *replies
 
-	conn  connection     // the kernel's end; set before the first request
-	tasks sync.WaitGroup // what runs beside the requests
+	conn     connection     // the kernel's end; set before the first request
+	tasks    sync.WaitGroup // what runs beside the requests
+	ended    chan struct{}  // closed when what runs for nobody is to end
+	unopened bool           // neither files nor directories are opened: nothing ever changes
+	quiet    bool           // nobody is asked, and nothing begun: see walker
 }
 
 func newServer(src Source, hosts locator.Hosts, opts Options) *server {
@@ -47,10 +54,17 @@ func newServer(src Source, hosts locator.Hosts, opts Options) *server {
 		owner:         fuse.Owner{Uid: uint32(os.Getuid()), Gid: uint32(os.Getgid())},
 		replies:       newReplies(replyBudget),
 	}
+	s.ended = make(chan struct{})
+	s.layers.recent = newRecent[objectKey, *layerFiles](layerBudget)
+	s.layers.spans = layer.NewCache(spanBudget)
+	s.trees.recent = newRecent[objectKey, *tree](maxTrees)
 	s.table = newTable(&root{s})
 	s.tags.current = newRecent[string, *tagLink](maxTagLinks)
 	s.images.documents = newRecent[objectKey, *document](documentBudget)
 	s.images.hints = newRecent[objectKey, ocispec.Descriptor](hintBudget)
+	s.images.referred = newRecent[objectKey, referred](referrerBudget)
+	s.images.listed = newRecent[objectKey, bool](referrerBudget)
+	s.images.subjects = newRecent[locator.Locator, subjects](referrerBudget)
 	return s
 }
 
@@ -153,6 +167,7 @@ const maxName = 255
 // close gives back what the kernel did not: after an abort it sends no release.
 func (s *server) close() {
 	s.lists.close()
+	close(s.ended)
 	s.tasks.Wait() // nobody waits for them any more
 	for _, h := range s.handles.all() {
 		h.release()
@@ -162,4 +177,5 @@ func (s *server) close() {
 			f.forgotten()
 		}
 	}
+	s.layers.close()
 }

@@ -58,6 +58,13 @@ func (sh *shared[T]) set(v T) {
 	sh.value, sh.isOpen = v, true
 }
 
+// retain counts a further user of what is open.
+func (sh *shared[T]) retain() {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.users++
+}
+
 func (sh *shared[T]) release() {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

@@ -28,10 +28,14 @@ type source struct {
 	mu     sync.Mutex
 	blobs  map[string]*blob // by repository and digest
 	tags   map[string]ocispec.Descriptor
-	seen   map[string]ocispec.Descriptor // tags as the store knows them
-	lists  map[string][]string           // of tags, by repository, in pages of 1000
-	images []locator.Reference           // that are whole
-	listed []string                      // prefixes whose names were asked for
+	seen   map[string]ocispec.Descriptor   // tags as the store knows them
+	lists  map[string][]string             // of tags, by repository, in pages of 1000
+	refer  map[string][]ocispec.Descriptor // what refers to an object, by key
+	images []locator.Reference             // that are whole
+	listed []string                        // prefixes whose names were asked for
+
+	indexes map[digest.Digest][]byte // of layers, kept
+	files   int                      // of layers, that are open
 
 	changed   func([]string) // who watches
 	spoilt    func(digest.Digest)
@@ -398,6 +402,15 @@ func (s *source) ListTags(ctx context.Context, loc locator.Locator) iter.Seq2[st
 			}
 		}
 	}
+}
+
+func (s *source) Referrers(ctx context.Context, loc locator.Locator, dgst digest.Digest) ([]ocispec.Descriptor, error) {
+	if err := s.ask(ctx, "referrers "+key(loc, dgst)); err != nil {
+		return nil, fmt.Errorf("referrers %s: %w", dgst, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refer[key(loc, dgst)], nil
 }
 
 func (s *source) Open(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor) (fs.Object, error) {

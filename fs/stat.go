@@ -63,8 +63,10 @@ type walker struct {
 func (s *server) walker() *walker {
 	opts := s.opts
 	opts.Log = slog.New(slog.DiscardHandler)
+	opts.TagTTL = forever // what was told once is what is known
 	beside := newServer(heldSource{s.src}, s.hosts, opts)
-	beside.images.documents, beside.images.hints = s.images.documents, s.images.hints
+	beside.quiet = true
+	beside.images.documents, beside.images.hints, beside.images.referred = s.images.documents, s.images.hints, s.images.referred
 	return &walker{mount: s, s: beside}
 }
 
@@ -173,11 +175,7 @@ func (w *walker) sizeOf(i Info) int64 {
 	if err != nil || i.Digest == "" {
 		return -1
 	}
-	desc, ok := w.s.src.Known(loc, i.Digest)
-	if !ok {
-		return -1
-	}
-	return desc.Size
+	return w.s.hint(loc, i.Digest).Size
 }
 
 // attribute takes over what the extended attributes tell.
@@ -240,11 +238,23 @@ func (h heldSource) Resolve(_ context.Context, ref locator.Reference, _ ...strin
 	return ocispec.Descriptor{}, errNotHeld
 }
 
+func (heldSource) Referrers(context.Context, locator.Locator, digest.Digest) ([]ocispec.Descriptor, error) {
+	return nil, errNotHeld
+}
+
 func (h heldSource) Stat(_ context.Context, loc locator.Locator, hint ocispec.Descriptor) (ocispec.Descriptor, error) {
 	if desc, ok := h.Known(loc, hint.Digest); ok {
 		return desc, nil
 	}
 	return ocispec.Descriptor{}, errNotHeld
+}
+
+func (h heldSource) OpenSparse(context.Context, locator.Locator, ocispec.Descriptor) (Object, error) {
+	return nil, errNotHeld
+}
+
+func (h heldSource) Range(context.Context, locator.Locator, ocispec.Descriptor, []byte, int64) (int, error) {
+	return 0, errNotHeld
 }
 
 func (h heldSource) Open(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor) (Object, error) {

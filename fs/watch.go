@@ -45,10 +45,10 @@ type lists struct {
 	said     bool                 // that there is no watching; guarded by mu
 }
 
-// A settledDir lists the same for life, once it could be listed.
+// A settledDir lists the same for life, once it is settled.
 type settledDir interface {
 	node
-	settled()
+	settled() bool
 }
 
 // listings are those of one prefix.

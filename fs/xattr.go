@@ -28,8 +28,20 @@ func (s *server) GetXAttr(_ <-chan struct{}, header *fuse.InHeader, attr string,
 	return uint32(copy(dest, value)), fuse.OK
 }
 
-func (s *server) ListXAttr(<-chan struct{}, *fuse.InHeader, []byte) (uint32, fuse.Status) {
-	return 0, fuse.OK
+// ListXAttr tells the names of those that an image gives its files.
+func (s *server) ListXAttr(_ <-chan struct{}, header *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
+	n, ok := s.table.node(header.NodeId).(listed)
+	if !ok {
+		return 0, fuse.OK
+	}
+	var names []byte
+	for _, name := range n.xattrs() {
+		names = append(append(names, name...), 0)
+	}
+	if len(dest) < len(names) {
+		return uint32(len(names)), fuse.ERANGE
+	}
+	return uint32(copy(dest, names)), fuse.OK
 }
 
 // xattr is the attribute of an object. It tells what is known and asks nobody.

@@ -130,7 +130,7 @@ func build(version string) string {
 // isAttestation says whether desc is one of BuildKit's attestation manifests:
 // its platform is unknown/unknown, and it names the manifest that it is about.
 func isAttestation(desc ocispec.Descriptor) bool {
-	if desc.Annotations["vnd.docker.reference.type"] == "attestation-manifest" {
+	if desc.Annotations[attestationType] == "attestation-manifest" {
 		return true
 	}
 	return desc.Platform != nil && desc.Platform.OS == "unknown" && desc.Platform.Architecture == "unknown"

@@ -2,6 +2,8 @@ package image_test
 
 import (
 	"encoding/json"
+	iofs "io/fs"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -128,6 +130,23 @@ func FuzzLayerName(f *testing.F) {
 			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '-' {
 				t.Errorf("LayerName(%d, %q) = %q", i, mediaType, name)
 			}
+		}
+	})
+}
+
+// FuzzCheckTitle checks that a title which is taken leads to a file below the
+// directory in which it is looked up, by names that can be a file's.
+func FuzzCheckTitle(f *testing.F) {
+	for _, s := range []string{"a/b.bin", "../a", "/", "a//b", "a/.", "\x00", "sha256:" + strings.Repeat("0", 64) + "/a"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, title string) {
+		if err := image.CheckTitle(title); err != nil {
+			wantOneLine(t, err)
+			return
+		}
+		if !iofs.ValidPath(strings.ToValidUTF8(title, "x")) || title == "." || strings.Contains(title, "\x00") || len(title) > 4096 {
+			t.Errorf("CheckTitle(%q) = nil", title)
 		}
 	})
 }

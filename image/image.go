@@ -73,6 +73,27 @@ func (d *Document) Descriptors() iter.Seq[ocispec.Descriptor] {
 	}
 }
 
+// IsImage says whether d is the manifest of a file system's image: its config is
+// one's and its layers are tars; or it is no artifact by what it says of itself,
+// and its layers are of the types that images have alone, as a docker plugin's
+// are. One with a layer that is no tar is none, for its tree would lack that.
+func (d *Document) IsImage() bool {
+	if d.Config == nil {
+		return false
+	}
+	image := IsConfig(d.Config.MediaType)
+	if !image && (d.ArtifactType != "" || len(d.Layers) == 0) {
+		return false
+	}
+	for _, desc := range d.Layers {
+		_, titled := desc.Annotations[ocispec.AnnotationTitle]
+		if !IsLayer(desc.MediaType) || !image && (titled || !isImageLayer(desc.MediaType)) {
+			return false
+		}
+	}
+	return true
+}
+
 // IsManifest says whether mediaType is a manifest's or an index's, one that
 // Parse reads. Parameters behind a semicolon don't count.
 func IsManifest(mediaType string) bool {

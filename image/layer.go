@@ -18,6 +18,14 @@ func IsLayer(mediaType string) bool {
 	return strings.HasPrefix(layerSuffix(essence(mediaType)), ".tar")
 }
 
+// isImageLayer says whether a layer's type is one that OCI's or docker's images
+// have; artifacts may have tars of their own types.
+func isImageLayer(mediaType string) bool {
+	mediaType = essence(mediaType)
+	return strings.HasPrefix(mediaType, "application/vnd.oci.image.layer.") ||
+		strings.HasPrefix(mediaType, "application/vnd.docker.image.rootfs.")
+}
+
 // IsForeign says whether a layer is not for others to distribute (image-spec
 // v1.1, layer.md, "Non-Distributable Layers").
 func IsForeign(mediaType string) bool {

@@ -133,7 +133,7 @@ func (b *builder) hide(e *Entry) error {
 	if e.Kind == Whiteout {
 		dir, name = path.Split(e.Name)
 	}
-	n, err := b.walk(path.Clean(dir), ghosts)
+	n, err := b.walk(path.Clean(dir), true)
 	switch {
 	case errors.Is(err, errAbsent):
 		return nil
@@ -151,12 +151,11 @@ func (b *builder) hide(e *Entry) error {
 // has something there.
 func (b *builder) whiteout(parent uint32, name string) {
 	n, ok := b.byName[builtName{parent, name}]
-	if !ok {
-		b.make(parent, name, b.newInode(Inode{Kind: Whiteout}))
-		return
-	}
-	if ino := b.inode(n); ino.Kind == Dir {
-		ino.Opaque = true
+	switch {
+	case !ok || b.inode(n).Ghost:
+		b.replace(parent, name, b.newInode(Inode{Kind: Whiteout}))
+	case b.inode(n).Kind == Dir:
+		b.inode(n).Opaque = true
 	}
 }
 
@@ -164,15 +163,16 @@ func (b *builder) whiteout(parent uint32, name string) {
 // the layers below.
 func (b *builder) hardlink(parent uint32, name string, e *Entry) error {
 	above, base := path.Split(e.Link)
-	dir, err := b.walk(path.Clean(above), finds)
-	if err != nil && !errors.Is(err, errAbsent) {
+	way, err := b.resolve(above)
+	if err != nil {
 		return fmt.Errorf("link to %.200q: %w", e.Link, err)
 	}
-	if err == nil {
+	if dir, there := end(way); there {
 		n, ok := b.byName[builtName{dir, base}]
 		switch {
-		case ok && dir == parent && base == name: // it is itself
+		case dir == parent && base == name: // it is itself, here or below
 			return nil
+		case ok && b.inode(n).Ghost: // of what is there the layers below decide
 		case ok && b.inode(n).Kind == Dir:
 			return &refusal{fmt.Sprintf("a hard link to a directory, %.200q", e.Link), syscall.EPERM}
 		case ok && b.inode(n).Kind != Whiteout:
@@ -180,7 +180,14 @@ func (b *builder) hardlink(parent uint32, name string, e *Entry) error {
 			return nil
 		}
 	}
-	b.replace(parent, name, b.newInode(Inode{Kind: Hardlink, Link: e.Link}))
+	link := base
+	for _, s := range slices.Backward(way) {
+		link = s.name + "/" + link
+	}
+	if len(link) > maxPath {
+		return fmt.Errorf("link to %.200q: %w", e.Link, syscall.ENAMETOOLONG)
+	}
+	b.replace(parent, name, b.newInode(Inode{Kind: Hardlink, Link: link}))
 	return nil
 }
 
@@ -203,16 +210,16 @@ func (b *builder) replace(parent uint32, name string, inode uint32) {
 	b.make(parent, name, inode)
 }
 
-// enter returns the directory of that name. Where there is none one is made, in
-// the place of what is there: of which lower layers have nothing to add to it.
+// enter returns the directory of that name. Where there is none one is made. In the
+// place of something else of this layer it has what an implied one has, as its own.
 func (b *builder) enter(parent uint32, name string) uint32 {
 	n, ok := b.byName[builtName{parent, name}]
 	if ok && b.inode(n).Kind == Dir {
 		return n
 	}
 	dir := impliedDir()
-	dir.Opaque = ok
-	if ok {
+	if ok { // what lower layers have there is as gone as what this layer had
+		dir.Implied, dir.Opaque = false, true
 		b.nodes[n].dead, b.dir = true, ""
 	}
 	return b.make(parent, name, b.newInode(dir))
@@ -227,73 +234,91 @@ func (b *builder) parent(name string) (uint32, error) {
 	if b.dir == name {
 		return b.dirNode, nil
 	}
-	n, err := b.walk(name, makes)
+	n, err := b.walk(name, false)
 	if err == nil {
 		b.dir, b.dirNode = strings.Clone(name), n
 	}
 	return n, err
 }
 
-// What walk does where there is no directory.
-const (
-	finds  = iota // errAbsent
-	ghosts        // makes it for what hides something below it; errAbsent where something else is
-	makes         // makes it, in the place of what is there
-)
+// A stop on the way to a name is a directory, or where the layer has none.
+type stop struct {
+	name  string
+	node  uint32
+	there bool
+}
 
-// walk goes to the directory of the clean name.
-func (b *builder) walk(name string, missing int) (uint32, error) {
-	var at []uint32 // the way from below the root to where it is
+// end returns the directory that a way leads to, and whether it is there.
+func end(way []stop) (n uint32, there bool) {
+	if len(way) == 0 {
+		return 0, true
+	}
+	s := way[len(way)-1]
+	return s.node, s.there
+}
+
+// resolve finds the way to the directory of that name, in which no link is left.
+func (b *builder) resolve(name string) ([]stop, error) {
+	var way []stop
 	rest, links := name, 0
 	for rest != "" {
 		if b.steps--; b.steps < 0 {
-			return 0, &refusal{"the ways to the layer's entries are too long, or lead by too many links", syscall.EFBIG}
+			return nil, &refusal{"the ways to the layer's entries are too long, or lead by too many links", syscall.EFBIG}
 		}
 		var part string
 		part, rest, _ = strings.Cut(rest, "/")
-		here := uint32(0)
-		if len(at) > 0 {
-			here = at[len(at)-1]
-		}
 		switch part {
 		case "", ".":
 			continue
 		case "..":
-			at = at[:max(len(at)-1, 0)]
+			way = way[:max(len(way)-1, 0)]
 			continue
 		}
+		here, there := end(way)
 		n, ok := b.byName[builtName{here, part}]
-		switch {
-		case ok && b.inode(n).Kind == Dir:
-			if missing == makes {
-				b.inode(n).Ghost = false
-			}
-			at = append(at, n)
-			continue
-		case ok && b.inode(n).Kind == Symlink:
+		ok = ok && there
+		if ok && b.inode(n).Kind == Symlink {
 			if links++; links > maxLinks {
-				return 0, syscall.ELOOP
+				return nil, syscall.ELOOP
 			}
 			target := b.inode(n).Link
 			if strings.HasPrefix(target, "/") {
-				at = nil
+				way = nil
 			}
 			rest = target + "/" + rest
 			continue
-		case missing == finds || missing == ghosts && ok:
-			return 0, errAbsent
 		}
-		if len(at) >= MaxDepth {
-			return 0, syscall.ENAMETOOLONG
+		if len(way) >= MaxDepth-1 { // and then the name itself
+			return nil, syscall.ENAMETOOLONG
 		}
-		n = b.enter(here, part)
-		b.inode(n).Ghost = missing == ghosts
-		at = append(at, n)
+		way = append(way, stop{part, n, ok && b.inode(n).Kind == Dir})
 	}
-	if len(at) == 0 {
-		return 0, nil
+	return way, nil
+}
+
+// walk returns the directory of the clean name. Where there is none it makes one,
+// in the place of what is there; or with ghosts, for what hides something below
+// it, one that is there for that alone: then where something else is, the error is
+// errAbsent.
+func (b *builder) walk(name string, ghosts bool) (uint32, error) {
+	way, err := b.resolve(name)
+	if err != nil {
+		return 0, err
 	}
-	return at[len(at)-1], nil
+	n := uint32(0)
+	for _, s := range way {
+		if !s.there {
+			if _, is := b.byName[builtName{n, s.name}]; is && ghosts {
+				return 0, errAbsent
+			}
+			s.node = b.enter(n, s.name)
+			b.inode(s.node).Ghost = ghosts
+		} else if !ghosts {
+			b.inode(s.node).Ghost = false
+		}
+		n = s.node
+	}
+	return n, nil
 }
 
 // finish lays the tree out as an Index has it. The builder is done with.

@@ -54,7 +54,7 @@ type Inode struct {
 	// Kind is never Opaque. A Hardlink is one whose file this layer has not: its
 	// Link is a path of the layers below.
 	Kind    Kind
-	Implied bool // a directory of which the layer has no entry: it has no attributes of its own
+	Implied bool // a directory of which the layer has no entry, nor had of anything in its place: it has no attributes of its own
 	Ghost   bool // an implied directory that is there only for what is hidden below it: it makes none where lower layers have none
 	Opaque  bool // a directory that hides what lower layers have in it
 

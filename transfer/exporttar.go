@@ -132,7 +132,7 @@ func (e *Export) save(ctx context.Context, t *tarFile, manifest digest.Digest, d
 	if err != nil {
 		return nil, err
 	}
-	ids, err := diffIDs(b)
+	ids, err := image.DiffIDs(b)
 	if err != nil {
 		return nil, fmt.Errorf("config %s: %w", doc.Config.Digest, err)
 	}

@@ -8,6 +8,7 @@ import (
 	iofs "io/fs"
 	"math"
 
+	"distfs/image"
 	"distfs/layer"
 
 	"github.com/opencontainers/go-digest"
@@ -68,7 +69,7 @@ func (a *archive) diffIDs(dgst digest.Digest) ([]digest.Digest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return diffIDs(b)
+	return image.DiffIDs(b)
 }
 
 // layer returns a layer under the media type that its content has. Its tar is

@@ -134,7 +134,7 @@ func (s *session) diffIDs(ctx context.Context, img *document) ([]digest.Digest, 
 	if err != nil {
 		return nil, err
 	}
-	ids, err := diffIDs(b)
+	ids, err := image.DiffIDs(b)
 	if err != nil {
 		return nil, broken("%s: the config: %v", part.ref, err)
 	}

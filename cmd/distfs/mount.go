@@ -14,6 +14,7 @@ import (
 	"distfs/fetch"
 	"distfs/fs"
 	"distfs/image"
+	"distfs/locator"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
@@ -29,6 +30,9 @@ type mountFlags struct {
 	maxSize    size
 	verify     choice
 	platform   platform
+	overlay    choice
+	trustTOC   choice
+	image      *locator.Reference // of a mount of one image
 	metrics    listenAddr
 	dev, suid  bool
 	noexec     bool
@@ -42,22 +46,41 @@ func (p *program) mountCommand() *cobra.Command {
 		fillBelow: fetch.DefaultFillBelow,
 		verify:    choice{"at-end", []string{"at-end", "before-read", "never-hold"}},
 		platform:  platform(image.HostPlatform()),
+		overlay:   choice{"trusted", []string{"trusted", "user"}},
+		trustTOC:  choice{"yes", []string{"yes", "no"}},
 	}
 	cmd := &cobra.Command{
-		Use:   "mount MOUNTPOINT",
-		Short: "Mount all registries at MOUNTPOINT",
+		Use:   "mount [REFERENCE] MOUNTPOINT",
+		Short: "Mount all registries, or the files of one image, at MOUNTPOINT",
 		Long: `Mount all registries at MOUNTPOINT, read-only, and serve until it is unmounted:
 by distfs umount, by SIGINT or by SIGTERM. A second signal ends the process at
 once. "mounted MOUNTPOINT" on standard error says that it serves. With
 --background another process serves, and this one returns when it does.
 
   MOUNTPOINT/docker.io/library/redis/sha256:…   a blob or manifest, byte for byte
-  MOUNTPOINT/docker.io/library/redis:7          an image's directory`,
-		Args:              exactly("MOUNTPOINT"),
+  MOUNTPOINT/docker.io/library/redis:7          an image's directory
+  MOUNTPOINT/docker.io/library/redis:7/rootfs   its files
+
+With a REFERENCE the files of that image are at MOUNTPOINT, nothing pulled. What
+the image is, is settled when it is mounted: a tag that moves later changes
+nothing. It is the fast way for who reads many files.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 2 {
+				return exactly("REFERENCE", "MOUNTPOINT")(nil, args)
+			}
+			return atLeast("MOUNTPOINT")(nil, args)
+		},
 		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.began = true
-			return p.start(cmd.Context(), args[0], &m)
+			if len(args) == 2 {
+				t, err := p.target(args[:1])
+				if err != nil {
+					return err
+				}
+				m.image = &t.ref
+			}
+			return p.start(cmd.Context(), args[len(args)-1], &m)
 		},
 	}
 	f := cmd.Flags()
@@ -69,6 +92,8 @@ once. "mounted MOUNTPOINT" on standard error says that it serves. With
 	f.Var(&m.maxSize, "max-size", "evict what was not used for long where the store is larger; 0 keeps all")
 	f.Var(&m.verify, "verify", "hold reads of a large object until its digest matched")
 	f.Var(&m.platform, "platform", "choose this one's manifest of an index")
+	f.Var(&m.overlay, "overlay", "the attribute that marks opaque directories in layers/N, for overlayfs")
+	f.Var(&m.trustTOC, "trust-toc", "take names from a layer's table of contents where the manifest vouches for it")
 	f.Var(&m.metrics, "metrics-addr", "serve metrics for Prometheus at http://ADDR/metrics; without a host it is 127.0.0.1")
 	f.BoolVar(&m.background, "background", false, "return when it is mounted, and serve on in the background")
 	f.Var(&m.logFile, "log-file", "append the log to FILE; with --background the default is /var/log/distfs.log for root, else\n$XDG_STATE_HOME/distfs/mount.log")
@@ -166,17 +191,7 @@ func hides(dir, path string) bool {
 
 // serve mounts src and waits until it is unmounted, which a signal does.
 func (p *program) serve(ctx context.Context, dir string, src *source, m *mountFlags, signals <-chan os.Signal, began func(*fs.Mounted) error) error {
-	mounted, err := fs.Mount(dir, src, p.hosts, &fs.Options{
-		AllowOther: m.allowOther,
-		Offline:    m.offline,
-		TagTTL:     tagTTL(m.tagTTL.d),
-		Verify:     verifyModes[m.verify.value],
-		Platform:   ocispec.Platform(m.platform),
-		Dev:        m.dev,
-		Suid:       m.suid,
-		NoExec:     m.noexec,
-		Log:        p.log,
-	})
+	mounted, err := p.attach(ctx, dir, src, m)
 	if err != nil {
 		return err
 	}
@@ -221,6 +236,31 @@ func (p *program) serve(ctx context.Context, dir string, src *source, m *mountFl
 			return errors.Join(ctx.Err(), mounted.Unmount())
 		}
 	}
+}
+
+// attach mounts src, or the one image that m is for.
+func (p *program) attach(ctx context.Context, dir string, src *source, m *mountFlags) (*fs.Mounted, error) {
+	opts := &fs.Options{
+		AllowOther:  m.allowOther,
+		Offline:     m.offline,
+		TagTTL:      tagTTL(m.tagTTL.d),
+		Verify:      verifyModes[m.verify.value],
+		Platform:    ocispec.Platform(m.platform),
+		DistrustTOC: m.trustTOC.value == "no",
+		UserOverlay: m.overlay.value == "user",
+		Dev:         m.dev,
+		Suid:        m.suid,
+		NoExec:      m.noexec,
+		Log:         p.log,
+	}
+	if m.image == nil {
+		return fs.Mount(dir, src, p.hosts, opts)
+	}
+	ref, err := src.settle(ctx, *m.image, m.offline)
+	if err != nil {
+		return nil, fmt.Errorf("mount %s: %w", m.image, err)
+	}
+	return fs.MountImage(ctx, dir, src, p.hosts, ref, opts)
 }
 
 // mounted says that dir is mounted.

@@ -29,8 +29,8 @@ func (p *program) pruneCommand() *cobra.Command {
 		Use:   "prune",
 		Short: "Evict from the store what was not used for long",
 		Long: `Evict from the store what was not used for long, the least recently used first:
-blobs, and the parts of those that are on their way in; before these what verify
-moved to bad/. Each that goes is printed. What some process has open stays, and so does what is pinned or belongs
+blobs, and the parts of those that are on their way in; before these what was derived
+from layers for trees, and first what verify moved to bad/. Each that goes is printed. What some process has open stays, and so does what is pinned or belongs
 to an image that is pinned or that the store's index.json names. Sizes are those on disk.
 With --max-size and --older-than only what is older goes, until the store is small enough.
 
@@ -78,7 +78,7 @@ func (f *pruneFlags) check(byHand func(flag string) bool) error {
 type pruned struct {
 	Digest  digest.Digest `json:"digest,omitempty"` // absent: not known
 	Ref     string        `json:"ref,omitempty"`    // of a part
-	State   string        `json:"state"`            // complete, partial, or bad: moved aside by verify
+	State   string        `json:"state"`            // complete, partial, bad: moved aside by verify, or derived: what was made of a layer
 	Size    int64         `json:"size"`
 	Updated *time.Time    `json:"updated,omitempty"` // when it was last used
 }
@@ -92,6 +92,8 @@ func (p *program) prune(ctx context.Context, f *pruneFlags) error {
 	opts.Each = func(e content.Evicted) error {
 		row := pruned{e.Digest, e.Ref, "complete", e.Size, stamp(e.Used)}
 		switch {
+		case e.Derived:
+			row.State = "derived"
 		case e.Partial:
 			row.State = "partial"
 		case e.Bad:

@@ -81,6 +81,8 @@ func TestScripts(t *testing.T) {
 			"scrape":    cmdScrape,
 			"story":     cmdStory,
 			"images":    func(ts *testscript.TestScript, _ bool, _ []string) { cmdImages(t, ts) },
+			"artifacts": cmdArtifacts,
+			"mapped":    cmdMapped,
 			"entry":     cmdEntry,
 			"entries":   cmdEntries,
 			"sentonce":  cmdSentOnce,

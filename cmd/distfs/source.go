@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	iofs "io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -43,6 +45,57 @@ func (s *source) Open(ctx context.Context, loc locator.Locator, desc ocispec.Des
 		return nil, err
 	}
 	return obj, nil
+}
+
+// OpenSparse opens an object of which no more is fetched than is read.
+func (s *source) OpenSparse(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor) (fs.Object, error) {
+	obj, err := s.Fetcher.OpenSparse(ctx, loc, desc)
+	if err != nil {
+		return nil, err
+	}
+	return obj, nil
+}
+
+// OpenFile opens a file of a layer.
+func (s *source) OpenFile(ctx context.Context, loc locator.Locator, layer digest.Digest, desc ocispec.Descriptor, content fs.Content) (fs.Object, error) {
+	obj, err := s.Fetcher.OpenFile(ctx, loc, layer, desc, content)
+	if err != nil {
+		return nil, err
+	}
+	return obj, nil
+}
+
+// LayerIndex is the index of a layer that the store keeps.
+func (s *source) LayerIndex(dgst digest.Digest) ([]byte, error) { return s.store.LayerIndex(dgst) }
+
+// HasLayerIndex says whether it keeps one.
+func (s *source) HasLayerIndex(dgst digest.Digest) bool { return s.store.HasLayerIndex(dgst) }
+
+// KeepLayerIndex has it keep one.
+func (s *source) KeepLayerIndex(dgst digest.Digest, index []byte) error {
+	return s.store.KeepLayerIndex(dgst, index)
+}
+
+// settle returns ref with its digest: what its tag is now, or offline was last.
+func (s *source) settle(ctx context.Context, ref locator.Reference, offline bool) (locator.Reference, error) {
+	if ref.Digest != "" {
+		return ref, nil
+	}
+	if !offline {
+		desc, err := s.Resolve(ctx, ref)
+		ref.Digest = desc.Digest
+		return ref, err
+	}
+	tags, err := s.Tags(ref.Locator)
+	if err != nil {
+		return ref, err
+	}
+	desc, ok := tags[ref.Tag]
+	if !ok {
+		return ref, fmt.Errorf("the store does not have it: %w", iofs.ErrNotExist)
+	}
+	ref.Digest = desc.Digest
+	return ref, nil
 }
 
 // Repos returns the names below prefix of which the store holds something.

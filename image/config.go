@@ -1,4 +1,4 @@
-package transfer
+package image
 
 import (
 	"encoding/json"
@@ -7,8 +7,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// diffIDs are the digests of the layers' tars, lowest first, as a config has them.
-func diffIDs(config []byte) ([]digest.Digest, error) {
+// DiffIDs returns the digests of the layers' tars, lowest first, as an image's config has them.
+func DiffIDs(config []byte) ([]digest.Digest, error) {
 	var c struct { // and no more of it: who wrote a bad date has layers all the same
 		RootFS struct {
 			DiffIDs []digest.Digest `json:"diff_ids"`

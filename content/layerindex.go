@@ -1,0 +1,95 @@
+package content
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	iofs "io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// maxLayerIndex is the longest index of a layer, in bytes: some millions of entries.
+const maxLayerIndex = 256 << 20
+
+// LayerIndex returns the index of the layer dgst as KeepLayerIndex was given it, which is a use of it. It was not synced: what it says is
+// true only if a checksum in it says so.
+// The error is fs.ErrNotExist if none is kept.
+func (s *Store) LayerIndex(dgst digest.Digest) ([]byte, error) {
+	if err := s.checkBlob(dgst); err != nil {
+		return nil, err
+	}
+	b, err := readUsed(s.indexPath(dgst))
+	if err != nil {
+		return nil, fmt.Errorf("index of %s: %w", dgst, bare(err))
+	}
+	return b, nil
+}
+
+func readUsed(path string) ([]byte, error) {
+	f, err := openUsed(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size, err := sizeOf(f)
+	if err != nil {
+		return nil, err
+	}
+	if size > maxLayerIndex {
+		return nil, fmt.Errorf("%w: %d bytes are too many", iofs.ErrNotExist, size)
+	}
+	b := make([]byte, size)
+	if _, err := io.ReadFull(f, b); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// KeepLayerIndex keeps b as the index of the layer dgst, in the place of an older one. It has at most 256 MiB.
+func (s *Store) KeepLayerIndex(dgst digest.Digest, b []byte) error {
+	if err := s.checkBlob(dgst); err != nil {
+		return err
+	}
+	if len(b) > maxLayerIndex {
+		return fmt.Errorf("index of %s: %d bytes are more than %d", dgst, len(b), maxLayerIndex)
+	}
+	path := s.indexPath(dgst)
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = replace(s.path("ingest"), path, b, func(*os.File) error { return nil })
+	}
+	if err != nil {
+		return fmt.Errorf("index of %s: %w", dgst, noSpace(bare(err)))
+	}
+	return nil
+}
+
+// DropLayerIndex removes the index of the layer dgst, which was found wrong. It need not be there.
+func (s *Store) DropLayerIndex(dgst digest.Digest) error {
+	if err := s.checkBlob(dgst); err != nil {
+		return err
+	}
+	if err := os.Remove(s.indexPath(dgst)); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+		return fmt.Errorf("index of %s: %w", dgst, bare(err))
+	}
+	return nil
+}
+
+// indexSuffix has the version of the format.
+const indexSuffix = ".v1"
+
+func (s *Store) indexPath(dgst digest.Digest) string {
+	return s.path("cache", "index", digestName(dgst)+indexSuffix)
+}
+
+// HasLayerIndex says whether an index is kept for the layer dgst.
+func (s *Store) HasLayerIndex(dgst digest.Digest) bool {
+	if s.checkBlob(dgst) != nil {
+		return false
+	}
+	fi, err := os.Lstat(s.indexPath(dgst))
+	return err == nil && fi.Mode().IsRegular()
+}

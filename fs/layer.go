@@ -1,0 +1,239 @@
+package fs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	iofs "io/fs"
+	"sync"
+	"syscall"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"distfs/layer"
+	"distfs/locator"
+)
+
+// A layerFiles is a layer of a repository: its index, which is loaded or made once,
+// and what its files are read by.
+type layerFiles struct {
+	s      *server
+	loc    locator.Locator
+	desc   ocispec.Descriptor
+	blob   *layerBlob
+	diffID func(context.Context) (digest.Digest, error) // of the tar, as the config has it; "" is not known
+
+	making  flight[*layer.Index]
+	harvest harvest
+
+	mu      sync.Mutex
+	index   *layer.Index   // nil until it is there; guarded by mu
+	content *layer.Content // the same; guarded by mu
+}
+
+// layer returns what the mount knows of a layer.
+func (s *server) layer(loc locator.Locator, desc ocispec.Descriptor, diffID func(context.Context) (digest.Digest, error)) *layerFiles {
+	k := objectKey{loc, desc.Digest}
+	s.layers.mu.Lock()
+	defer s.layers.mu.Unlock()
+	if l, ok := s.layers.recent.get(k); ok {
+		return l
+	}
+	l := &layerFiles{s: s, loc: loc, desc: desc, blob: newLayerBlob(s, loc, desc), diffID: diffID}
+	s.layers.recent.put(k, l, 1)
+	return l
+}
+
+// layers are what is remembered of layers beyond the life of their trees.
+type layers struct {
+	mu     sync.Mutex // so that there is one of each
+	recent *recent[objectKey, *layerFiles]
+	spans  *layer.Cache
+}
+
+const (
+	// layerBudget is for how many names, over all layers, indexes are remembered
+	// that nobody uses at present.
+	layerBudget = 1 << 18
+	// spanBudget is how many bytes of decompressed layers are kept for who reads on
+	// in them.
+	spanBudget = 24 << 20
+)
+
+// get returns the index, made if need be.
+func (l *layerFiles) get(ctx context.Context) (*layer.Index, error) {
+	if ix := l.held(); ix != nil {
+		return ix, nil
+	}
+	return l.making.do(ctx, &l.s.tasks, func(ctx context.Context) (*layer.Index, error) {
+		if ix := l.held(); ix != nil {
+			return ix, nil
+		}
+		ix, err := l.load(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("layer %s: %w", l.desc.Digest, err)
+		}
+		l.hold(ix)
+		return ix, nil
+	})
+}
+
+func (l *layerFiles) held() *layer.Index {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.index
+}
+
+func (l *layerFiles) hold(ix *layer.Index) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.index = ix
+	l.content = layer.NewContent(ix, l.blob, string(l.desc.Digest), l.s.layers.spans)
+	l.s.layers.recent.put(objectKey{l.loc, l.desc.Digest}, l, len(ix.Nodes))
+}
+
+// reader returns what the layer's files are read by, once the index is there.
+func (l *layerFiles) reader() *layer.Content {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.content
+}
+
+// openFile opens the content of a file of the layer, whose index is there: as an
+// object of its own, known by its digest, or where that is not known as a part.
+func (l *layerFiles) openFile(ctx context.Context, ino *layer.Inode) (Object, error) {
+	part := layerPart{l.reader(), ino}
+	if ino.Digest == ([32]byte{}) {
+		return partObject{part}, nil
+	}
+	return l.s.src.OpenFile(ctx, l.loc, l.desc.Digest, ocispec.Descriptor{Digest: contentDigest(ino), Size: ino.Size}, part)
+}
+
+// contentDigest is the digest of a file's content.
+func contentDigest(ino *layer.Inode) digest.Digest {
+	return digest.NewDigestFromBytes(digest.SHA256, ino.Digest[:])
+}
+
+// load returns the index that is kept, else the one of the layer's table of contents,
+// else the one that reading all of the layer makes.
+func (l *layerFiles) load(ctx context.Context) (*layer.Index, error) {
+	if ix, err := l.kept(ctx); ix != nil || err != nil {
+		return ix, err
+	}
+	if l.s.quiet {
+		return nil, errNotHeld
+	}
+	if !l.s.opts.DistrustTOC && layer.HasTOC(l.desc.Annotations) {
+		ix, err := layer.ReadTOC(ctx, tocBlob{l}, l.desc.Annotations)
+		if err == nil {
+			l.keep(ix)
+			return ix, nil
+		}
+		toc, ok := errors.AsType[*layer.TOCError](err)
+		if !ok {
+			return nil, err
+		}
+		l.s.log.Warn("the table of contents does not count", "locator", l.loc.String(), "layer", l.desc.Digest, "err", toc)
+	}
+	ix, err := l.scan(ctx)
+	if err == nil {
+		l.keep(ix)
+	}
+	return ix, err
+}
+
+// kept returns the index that the store has. Where another repository's layer made
+// it, this one is asked whether it has the layer too.
+func (l *layerFiles) kept(ctx context.Context) (*layer.Index, error) {
+	b, err := l.s.src.LayerIndex(l.desc.Digest)
+	if errors.Is(err, iofs.ErrNotExist) {
+		return nil, nil
+	}
+	var ix *layer.Index
+	if err == nil {
+		ix, err = layer.DecodeIndex(b)
+	}
+	if err != nil {
+		l.s.log.Warn("the kept index is made anew", "layer", l.desc.Digest, "err", err)
+		return nil, nil
+	}
+	if l.s.opts.DistrustTOC && ix.View == layer.ViewTOC {
+		return nil, nil
+	}
+	return ix, l.answered(ctx)
+}
+
+// answered returns nil once the repository has answered for the layer.
+func (l *layerFiles) answered(ctx context.Context) error {
+	if _, known := l.s.src.Known(l.loc, l.desc.Digest); known {
+		return nil
+	}
+	_, err := l.s.src.Stat(ctx, l.loc, ocispec.Descriptor{Digest: l.desc.Digest, MediaType: l.desc.MediaType, URLs: l.desc.URLs})
+	return err
+}
+
+// keep has the store keep the index. That it can't is no reason not to go on.
+func (l *layerFiles) keep(ix *layer.Index) {
+	var b bytes.Buffer
+	err := ix.Encode(&b)
+	if err == nil {
+		err = l.s.src.KeepLayerIndex(l.desc.Digest, b.Bytes())
+	}
+	if err != nil {
+		l.s.log.Warn("the index is not kept", "layer", l.desc.Digest, "err", err)
+	}
+}
+
+// scan reads all of the layer, and returns its index once the digests matched: that
+// of the layer, and that of the tar where the config says one.
+func (l *layerFiles) scan(ctx context.Context) (*layer.Index, error) {
+	obj, err := l.s.src.Open(ctx, l.loc, l.desc)
+	if err != nil {
+		return nil, err
+	}
+	defer obj.Close()
+	ix, err := layer.MakeIndex(ctx, &objectReader{ctx: ctx, obj: obj}, nil)
+	if err != nil {
+		if wrong := obj.Bad(); wrong != nil {
+			return nil, wrong
+		}
+		return nil, err
+	}
+	if err := obj.Verify(ctx); err != nil {
+		return nil, err
+	}
+	want, err := l.diffID(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("the image's config: %w", err)
+	}
+	if want != "" && want.Algorithm() == digest.SHA256 && want != ix.DiffID {
+		return nil, fmt.Errorf("its tar has the digest %s, and not %s as the image's config says: %w", ix.DiffID, want, syscall.EIO)
+	}
+	return ix, nil
+}
+
+// An objectReader reads an object from its start to its end.
+type objectReader struct {
+	ctx context.Context //nolint:containedctx // io.Reader has none, and this one lives as long as one call
+	obj Object
+	off int64
+}
+
+func (r *objectReader) Read(p []byte) (int, error) {
+	n := min(int64(len(p)), r.obj.Size()-r.off)
+	if n == 0 {
+		return 0, io.EOF
+	}
+	if err := r.obj.Wait(r.ctx, r.off, n); err != nil {
+		return 0, err
+	}
+	m, err := r.obj.ReadAt(r.ctx, p[:n], r.off)
+	r.off += int64(m)
+	if errors.Is(err, io.EOF) && int64(m) == n {
+		err = nil
+	}
+	return m, err
+}

@@ -1,0 +1,52 @@
+package fs
+
+import (
+	"context"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"distfs/layer"
+	"distfs/locator"
+)
+
+// A layerBlob is a layer's bytes for who reads ranges of them. Its object stays open
+// for a while, so that reads in sequence are one to who fetches them.
+type layerBlob struct {
+	s      *server
+	size   int64
+	object lingering[Object]
+}
+
+var _ = layer.Blob((*layerBlob)(nil))
+
+func newLayerBlob(s *server, loc locator.Locator, desc ocispec.Descriptor) *layerBlob {
+	b := &layerBlob{s: s, size: desc.Size}
+	b.object.open = func(ctx context.Context) (Object, error) { return s.src.OpenSparse(ctx, loc, desc) }
+	b.object.close = func(o Object) { o.Close() }
+	return b
+}
+
+func (b *layerBlob) Size() int64 { return b.size }
+
+func (b *layerBlob) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	obj, err := b.object.use(ctx, &b.s.tasks)
+	if err != nil {
+		return 0, err
+	}
+	defer b.object.release()
+	if bad := obj.Bad(); bad != nil {
+		b.object.letGo() // who opens it next gets another one
+		return 0, bad
+	}
+	return obj.ReadAt(ctx, p, off)
+}
+
+// A tocBlob reads what a table of contents is found by: the few bytes that it asks
+// for, and no whole chunks.
+type tocBlob struct{ l *layerFiles }
+
+func (b tocBlob) Size() int64 { return b.l.desc.Size }
+
+func (b tocBlob) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	return b.l.s.src.Range(ctx, b.l.loc, b.l.desc, p, off)
+}

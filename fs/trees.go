@@ -1,0 +1,276 @@
+package fs
+
+import (
+	"context"
+	"fmt"
+	iofs "io/fs"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"distfs/image"
+	"distfs/layer"
+	"distfs/locator"
+)
+
+// maxTrees is how many trees are remembered that nobody uses at present.
+const maxTrees = 64
+
+// trees are those that were looked into lately: there is one of an image, however
+// often its directory is looked up.
+type trees struct {
+	mu     sync.Mutex
+	recent *recent[objectKey, *tree]
+}
+
+// once returns the tree of an image or a layer, made if need be.
+func (ts *trees) once(k objectKey, make func() *tree) *tree {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	t, ok := ts.recent.get(k)
+	if !ok {
+		t = make()
+		ts.recent.put(k, t, 1)
+	}
+	return t
+}
+
+// A treeRoot is where a tree begins: rootfs, or layers/N. That it is there is told by
+// grammar; what it is, by the manifest and the layers' indexes.
+type treeRoot struct {
+	s    *server
+	path string
+	id   identity
+	find func(ctx context.Context) (*tree, error)
+
+	finding flight[*treeDir]
+
+	mu  sync.Mutex
+	dir *treeDir // nil until it is found; guarded by mu
+}
+
+var (
+	_ = asker((*treeRoot)(nil))
+	_ = settledDir((*treeRoot)(nil))
+	_ = attributed((*treeRoot)(nil))
+	_ = listed((*treeRoot)(nil))
+)
+
+func newTreeRoot(s *server, path string, find func(context.Context) (*tree, error)) *treeRoot {
+	return &treeRoot{s: s, path: path, id: identifyDirectory(path), find: find}
+}
+
+func (r *treeRoot) identity() identity { return r.id }
+
+func (r *treeRoot) String() string { return r.path }
+
+func (*treeRoot) settled() bool { return true }
+
+func (r *treeRoot) attributes() attributes {
+	if dir := r.found(); dir != nil {
+		return dir.attr
+	}
+	a := directoryAttributes(forever)
+	a.valid = 0
+	return a
+}
+
+func (r *treeRoot) found() *treeDir {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.dir
+}
+
+// directory returns the directory itself.
+func (r *treeRoot) directory(ctx context.Context) (*treeDir, error) {
+	if dir := r.found(); dir != nil {
+		return dir, nil
+	}
+	return r.finding.do(ctx, &r.s.tasks, func(ctx context.Context) (*treeDir, error) {
+		t, err := r.find(ctx)
+		if err != nil {
+			return nil, err
+		}
+		f, err := t.files.Root(ctx)
+		if err != nil {
+			return nil, err
+		}
+		n, err := t.node(ctx, f, r.path)
+		if err != nil {
+			return nil, err
+		}
+		dir := n.(*treeDir)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.dir = dir
+		return dir, nil
+	})
+}
+
+func (r *treeRoot) ask(ctx context.Context) error {
+	_, err := r.directory(ctx)
+	return err
+}
+
+func (r *treeRoot) lookup(ctx context.Context, name string) (node, error) {
+	dir, err := r.directory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return dir.lookup(ctx, name)
+}
+
+func (r *treeRoot) list(ctx context.Context) ([]entry, error) {
+	dir, err := r.directory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return dir.list(ctx)
+}
+
+func (r *treeRoot) xattr(name string) (string, error) {
+	dir := r.found()
+	if dir == nil {
+		return "", syscall.ENODATA
+	}
+	return dir.xattr(name)
+}
+
+func (r *treeRoot) xattrs() []string {
+	if dir := r.found(); dir != nil {
+		return dir.xattrs()
+	}
+	return nil
+}
+
+// rootfs returns the merged tree of the chosen platform.
+func (d *imageDir) rootfs() *treeRoot {
+	path := join(d.path, rootfsName)
+	return newTreeRoot(d.s, path, func(ctx context.Context) (*tree, error) {
+		manifest, err := d.manifest(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return d.s.imageTree(d.loc, manifest)
+	})
+}
+
+// begin has the tree made, without waiting for it.
+func (r *treeRoot) begin() *treeRoot {
+	if r.s.quiet {
+		return r
+	}
+	r.s.beside(func(ctx context.Context) {
+		// Who waits for it hears of an error, and writes it into the log.
+		if t, err := r.find(ctx); err == nil {
+			t.beginAll(ctx)
+		}
+	})
+	return r
+}
+
+// beside runs what nobody waits for, until the mount ends.
+func (s *server) beside(run func(context.Context)) {
+	s.tasks.Go(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		s.tasks.Go(func() {
+			select {
+			case <-s.ended:
+				cancel()
+			case <-ctx.Done():
+			}
+		})
+		run(ctx)
+	})
+}
+
+// imageTree is the tree of a manifest's image.
+func (s *server) imageTree(loc locator.Locator, manifest *document) (*tree, error) {
+	if !manifest.IsImage() {
+		return nil, fmt.Errorf("%s is no image of a file system: %w", manifest.dgst, iofs.ErrNotExist)
+	}
+	return s.trees.once(objectKey{loc, manifest.dgst}, func() *tree {
+		t := &tree{s: s, loc: loc, of: manifest.dgst, layers: make([]*layerFiles, len(manifest.Layers))}
+		for i, desc := range manifest.Layers {
+			t.layers[i] = s.layer(loc, desc, s.diffID(loc, manifest, i))
+		}
+		t.files = image.NewTree(len(t.layers), func(ctx context.Context, i int) (*layer.Index, error) { return t.layers[i].get(ctx) })
+		return t
+	}), nil
+}
+
+// beginAll has the layers' indexes made side by side, the uppermost first: it decides
+// most.
+func (t *tree) beginAll(ctx context.Context) {
+	places := make(chan struct{}, max(runtime.NumCPU(), 2))
+	var made sync.WaitGroup
+	defer made.Wait()
+	for i := len(t.layers) - 1; i >= 0; i-- {
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		made.Go(func() {
+			defer func() { <-places }()
+			_, _ = t.layers[i].get(ctx) // who waits for it hears of an error
+		})
+	}
+}
+
+// tree returns the tree of the i-th layer.
+func (l *layersDir) tree(manifest *document, i int) *treeRoot {
+	path := l.String() + "/" + strconv.Itoa(i)
+	return newTreeRoot(l.d.s, path, func(context.Context) (*tree, error) {
+		return l.d.s.layerTree(l.d.loc, manifest, i), nil
+	})
+}
+
+func (s *server) layerTree(loc locator.Locator, manifest *document, i int) *tree {
+	desc := manifest.Layers[i]
+	return s.trees.once(objectKey{loc, desc.Digest}, func() *tree {
+		l := s.layer(loc, desc, s.diffID(loc, manifest, i))
+		return &tree{s: s, loc: loc, of: desc.Digest, files: image.NewLayerTree(l.get), layers: []*layerFiles{l}, lone: true}
+	})
+}
+
+// diffID returns what asks an image's config for the digest of a layer's tar.
+func (s *server) diffID(loc locator.Locator, manifest *document, i int) func(context.Context) (digest.Digest, error) {
+	return func(ctx context.Context) (digest.Digest, error) {
+		if manifest.Config == nil || !image.IsConfig(manifest.Config.MediaType) {
+			return "", nil
+		}
+		config, err := s.readAll(ctx, objectKey{loc, manifest.Config.Digest}, *manifest.Config)
+		if err != nil {
+			return "", err
+		}
+		ids, err := image.DiffIDs(config)
+		if err != nil || i >= len(ids) {
+			return "", err
+		}
+		return ids[i], nil
+	}
+}
+
+// indexed says whether the trees of these layers can be shown without asking anybody.
+func (s *server) indexed(layers []ocispec.Descriptor) bool {
+	for _, desc := range layers {
+		if !s.src.HasLayerIndex(desc.Digest) {
+			return false
+		}
+	}
+	return true
+}
+
+// close lets go of the layers that are open.
+func (ls *layers) close() {
+	for _, l := range ls.recent.collect(func(objectKey) bool { return true }) {
+		l.blob.object.letGo()
+		l.blob.object.idle()
+	}
+}

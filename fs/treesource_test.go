@@ -1,0 +1,95 @@
+package fs_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	iofs "io/fs"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"distfs/fs"
+	"distfs/locator"
+)
+
+func (s *source) OpenSparse(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor) (fs.Object, error) {
+	return s.Open(ctx, loc, desc)
+}
+
+func (s *source) Range(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor, p []byte, off int64) (int, error) {
+	if err := s.ask(ctx, fmt.Sprintf("range %s %d", desc.Digest, len(p))); err != nil {
+		return 0, err
+	}
+	b := s.get(loc, desc.Digest)
+	if b == nil {
+		return 0, fmt.Errorf("range %s: 404: %w", desc.Digest, iofs.ErrNotExist)
+	}
+	b.edit(func(b *blob) { b.known = true })
+	n := copy(p, b.content[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (s *source) LayerIndex(dgst digest.Digest) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, ok := s.indexes[dgst]
+	if !ok {
+		return nil, iofs.ErrNotExist
+	}
+	return b, nil
+}
+
+func (s *source) HasLayerIndex(dgst digest.Digest) bool {
+	_, err := s.LayerIndex(dgst)
+	return err == nil
+}
+
+func (s *source) KeepLayerIndex(dgst digest.Digest, index []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.indexes == nil {
+		s.indexes = make(map[digest.Digest][]byte)
+	}
+	s.indexes[dgst] = index
+	return nil
+}
+
+func (s *source) OpenFile(_ context.Context, _ locator.Locator, _ digest.Digest, desc ocispec.Descriptor, content fs.Content) (fs.Object, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files++
+	return &fileObject{s: s, size: desc.Size, content: content}, nil
+}
+
+// A fileObject is a file of a layer, which is never kept.
+type fileObject struct {
+	s       *source
+	size    int64
+	content fs.Content
+}
+
+func (o *fileObject) Size() int64 { return o.size }
+
+func (o *fileObject) Here(int64, int64) bool { return false }
+
+func (o *fileObject) Wait(context.Context, int64, int64) error { return nil }
+
+func (o *fileObject) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	return o.content.ReadAt(ctx, p, off)
+}
+
+func (o *fileObject) Verify(context.Context) error { return nil }
+
+func (o *fileObject) Bad() error { return nil }
+
+func (o *fileObject) File() *os.File { return nil }
+
+func (o *fileObject) Close() error {
+	o.s.set(func(s *source) { s.files-- })
+	return nil
+}

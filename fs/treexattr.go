@@ -1,0 +1,84 @@
+package fs
+
+import (
+	"strings"
+	"syscall"
+
+	"distfs/layer"
+)
+
+// ourPrefix is that of the attributes that say where a file comes from. They are
+// got by name, and never listed: cp -a and rsync -X would carry them off.
+const ourPrefix = "user.distfs."
+
+// xattr is an extended attribute: one that the image has, or what is known of where
+// the file comes from.
+func (n *treeNode) xattr(name string) (string, error) {
+	if rest, ours := strings.CutPrefix(name, ourPrefix); ours {
+		return n.origin(rest)
+	}
+	ino := n.file.Inode()
+	if n.opaque(ino) && name == n.t.s.opaqueName() {
+		return "y", nil
+	}
+	for _, x := range ino.Xattrs {
+		if x.Name == name && !n.hides(name) {
+			return x.Value, nil
+		}
+	}
+	return "", syscall.ENODATA
+}
+
+// hides says whether an image has no say in it: the attribute would be taken for ours,
+// or for an order to the overlayfs whose lower directory this is.
+func (n *treeNode) hides(name string) bool {
+	return strings.HasPrefix(name, ourPrefix) ||
+		n.t.lone && (strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay."))
+}
+
+// xattrs are the names of those that the image has.
+func (n *treeNode) xattrs() []string {
+	ino := n.file.Inode()
+	var names []string
+	if n.opaque(ino) {
+		names = append(names, n.t.s.opaqueName())
+	}
+	for _, x := range ino.Xattrs {
+		if !n.hides(x.Name) {
+			names = append(names, x.Name)
+		}
+	}
+	return names
+}
+
+func (n *treeNode) opaque(ino *layer.Inode) bool { return n.t.lone && ino.Opaque }
+
+// opaqueName is the attribute by which overlayfs tells an opaque directory.
+func (s *server) opaqueName() string {
+	if s.opts.UserOverlay {
+		return "user.overlay.opaque"
+	}
+	return "trusted.overlay.opaque"
+}
+
+// origin tells where a file comes from.
+func (n *treeNode) origin(name string) (string, error) {
+	l := n.t.layers[n.file.Layer]
+	ino := n.file.Inode()
+	switch name {
+	case "layer":
+		return string(l.desc.Digest), nil
+	case "locator":
+		return n.t.loc.String(), nil
+	case "digest":
+		if ino.Kind == layer.File && ino.Digest != [32]byte{} {
+			return string(contentDigest(ino)), nil
+		}
+	case "view":
+		if ix := l.held(); ix != nil && ix.View == layer.ViewTOC {
+			return "toc", nil
+		}
+		return "tar", nil
+	}
+	return "", syscall.ENODATA
+}

@@ -1,0 +1,101 @@
+package image
+
+import (
+	"context"
+	"syscall"
+
+	"distfs/layer"
+)
+
+// An Item is a name in a directory.
+type Item struct {
+	Name string
+	Kind layer.Kind
+
+	// Of what is no directory these are as the File has them. Of a directory they
+	// are those of a layer that has it.
+	Node  uint32
+	Layer int
+}
+
+// A spot is a node of a layer.
+type spot struct {
+	layer int32
+	node  uint32
+}
+
+// List returns what is in the directory dir, in the order of the names' bytes.
+// Errors are as those of Lookup; hard links to nothing are left out.
+func (t *Tree) List(ctx context.Context, dir *File) ([]Item, error) {
+	if !dir.IsDir() {
+		return nil, syscall.ENOTDIR
+	}
+	var parts []*part
+	for p := dir.dir; p != nil; {
+		parts = append(parts, p)
+		var err error
+		if p, err = t.next(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	spots := t.merge(parts)
+	items := make([]Item, 0, len(spots))
+	for _, s := range spots {
+		ix := t.ix(s)
+		ino := ix.Inode(s.node)
+		item := Item{Name: ix.Nodes[s.node].Name, Kind: ino.Kind, Node: ino.Node, Layer: int(s.layer)}
+		switch {
+		case !t.alone && (ino.Kind == layer.Whiteout || ino.Ghost):
+			continue
+		case ino.Kind == layer.Hardlink:
+			links, err := t.hardlinks(ctx, item.Layer)
+			if err != nil {
+				return nil, err
+			}
+			f := links[s.node]
+			if f == nil {
+				continue
+			}
+			item.Kind, item.Node, item.Layer = f.inode.Kind, f.Node, f.Layer
+		}
+		items = append(items, item)
+	}
+	return items, nil
+}
+
+// ix returns the index of a spot that a part has told of.
+func (t *Tree) ix(s spot) *layer.Index { return t.layers[s.layer].root.Load().ix }
+
+func (t *Tree) name(s spot) string { return t.ix(s).Nodes[s.node].Name }
+
+// merge returns what the parts of a directory, uppermost first, have in it, in the
+// order of names, with what hides and what is hidden by nothing. Each name is
+// touched about as often as the number of parts can be halved.
+func (t *Tree) merge(parts []*part) []spot {
+	if len(parts) == 1 {
+		d := parts[0].ix.Nodes[parts[0].node]
+		spots := make([]spot, d.Count)
+		for i := range spots {
+			spots[i] = spot{int32(parts[0].layer), d.First + uint32(i)}
+		}
+		return spots
+	}
+	upper, lower := t.merge(parts[:len(parts)/2]), t.merge(parts[len(parts)/2:])
+	all := make([]spot, 0, len(upper)+len(lower))
+	for len(upper) > 0 && len(lower) > 0 {
+		u, l := upper[0], lower[0]
+		un, ln := t.name(u), t.name(l)
+		if un <= ln {
+			upper = upper[1:]
+		}
+		if ln <= un {
+			lower = lower[1:]
+		}
+		// Of a directory that is there only where a lower layer has one, that one counts.
+		if ln < un || ln == un && t.ix(u).Inode(u.node).Ghost {
+			u = l
+		}
+		all = append(all, u)
+	}
+	return append(append(all, upper...), lower...)
+}

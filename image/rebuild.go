@@ -1,0 +1,111 @@
+package image
+
+import (
+	"maps"
+	"slices"
+
+	"distfs/layer"
+)
+
+// A rebuilt is a directory of an index that is made anew: what is united in it.
+type rebuilt struct {
+	nodes []uint32 // directories of the old index
+	moved *moved
+}
+
+// rebuild returns the layer's index with what is moved in its new places. What an
+// inode has of its own stays, its Node too.
+func (s *settler) rebuild() *layer.Index {
+	old := s.root.ix
+	ix := *old
+	ix.Nodes, ix.Inodes = []layer.Node{old.Nodes[0]}, slices.Clone(old.Inodes)
+	dirs := []rebuilt{{append([]uint32{0}, s.moved.nodes...), &s.moved}} // of each of ix.Nodes
+	for at := 0; at < len(ix.Nodes); at++ {
+		in := s.inside(dirs[at])
+		first := uint32(len(ix.Nodes))
+		for _, name := range slices.Sorted(maps.Keys(in)) {
+			inode, dir := s.unite(&ix, in[name])
+			ix.Nodes = append(ix.Nodes, layer.Node{Name: name, Parent: uint32(at), Inode: inode})
+			dirs = append(dirs, dir)
+		}
+		ix.Nodes[at].First, ix.Nodes[at].Count = first, uint32(len(ix.Nodes))-first
+		dirs[at] = rebuilt{}
+	}
+	return &ix
+}
+
+// inside returns what of the old index gets each name in the directory.
+func (s *settler) inside(dir rebuilt) map[string]rebuilt {
+	in := make(map[string]rebuilt)
+	for _, d := range dir.nodes {
+		d := s.root.ix.Nodes[d]
+		for n := d.First; n < d.First+d.Count; n++ {
+			if !s.gone[n] {
+				name := s.root.ix.Nodes[n].Name
+				in[name] = rebuilt{nodes: append(in[name].nodes, n)}
+			}
+		}
+	}
+	if dir.moved != nil {
+		for name, m := range dir.moved.below {
+			in[name] = rebuilt{append(in[name].nodes, m.nodes...), m}
+		}
+	}
+	return in
+}
+
+// unite makes one name of several nodes: a directory if one of them is or it has
+// what was moved below it, else the first that is no whiteout. It returns the
+// directory's parts.
+func (s *settler) unite(ix *layer.Index, r rebuilt) (inode uint32, dir rebuilt) {
+	old := s.root.ix
+	if len(r.nodes) == 1 && r.moved == nil {
+		return old.Nodes[r.nodes[0]].Inode, r
+	}
+	dir.moved = r.moved
+	made := layer.Inode{Kind: layer.Dir, Implied: true, Mode: 0o755, Links: 1, Ghost: r.moved == nil || s.ghosts(r.moved)}
+	var file *uint32 // the inode of what is no directory
+	for _, n := range r.nodes {
+		ino := old.Inode(n)
+		if ino.Kind == layer.Dir {
+			dir.nodes = append(dir.nodes, n)
+			made = merged(made, *ino)
+		} else if file == nil || old.Inodes[*file].Kind == layer.Whiteout {
+			file = &old.Nodes[n].Inode
+		}
+	}
+	switch {
+	case file != nil && (made.Ghost || len(dir.nodes) == 0 && r.moved == nil):
+		return *file, rebuilt{}
+	case file != nil:
+		made.Opaque, made.Implied = true, false
+	}
+	ix.Inodes = append(ix.Inodes, made)
+	return uint32(len(ix.Inodes) - 1), dir
+}
+
+// merged is a directory that is also another: of the first of the two that has an
+// entry.
+func merged(d, other layer.Inode) layer.Inode {
+	ghost, opaque := d.Ghost && other.Ghost, d.Opaque || other.Opaque
+	if d.Implied {
+		d = other
+	}
+	d.Ghost, d.Opaque = ghost, opaque
+	return d
+}
+
+// ghosts says whether all that is moved below only hides.
+func (s *settler) ghosts(m *moved) bool {
+	for _, n := range m.nodes {
+		if !s.root.ix.Inode(n).Ghost {
+			return false
+		}
+	}
+	for _, b := range m.below {
+		if !s.ghosts(b) {
+			return false
+		}
+	}
+	return true
+}

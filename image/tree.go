@@ -1,0 +1,159 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	iofs "io/fs"
+	"sync/atomic"
+	"syscall"
+
+	"distfs/layer"
+)
+
+// A Tree is the file system that an image's layers make, one over the other, as
+// unpacking them one after the other makes it. Nothing is merged beforehand: a
+// question is put to the layers from the uppermost down, as far as it takes to
+// answer it, and a layer's index is asked for only then.
+//
+//   - A file, a whiteout and an opaque directory answer for the layers below.
+//   - A directory is answered for by the uppermost layer that has an entry of it;
+//     what layers below have in it matters once it is listed, or a name is looked
+//     up that the ones above have not.
+//   - A layer that has files without entries of the directories above them waits
+//     for those below, as far as they tell what these directories are: where they
+//     are links, what the layer has in them is where the links lead.
+//   - So does one with hard links to files of the layers below, for these.
+//
+// It differs from unpacking where a layer first has names that lead through a link
+// of the layers below and then something in that link's own place: an Index does
+// not tell which came first, and here the latter came first.
+//
+// A Tree is safe for use by many goroutines. It keeps the indexes that it got.
+type Tree struct {
+	index  func(ctx context.Context, i int) (*layer.Index, error)
+	layers []slot // lowest first
+	alone  bool   // it is a layer's own: whiteouts are files
+
+	// linked is above all layers that have names of files of the layers below, as
+	// far as layers were asked for.
+	linked atomic.Int64
+}
+
+// A slot has what is known of a layer. Each is worked out when it is first wanted,
+// perhaps by two at once, who find the same: the first one's stays.
+type slot struct {
+	root  atomic.Pointer[part]
+	links atomic.Pointer[hardlinks]
+	names atomic.Pointer[names]
+}
+
+// NewTree returns the tree of so many layers, lowest first. index returns one's
+// index, the same each time, and may wait until it is made; its errors are
+// returned as they are, and it is asked again.
+func NewTree(layers int, index func(ctx context.Context, i int) (*layer.Index, error)) *Tree {
+	return &Tree{index: index, layers: make([]slot, layers)}
+}
+
+// NewLayerTree returns the tree of one layer alone, as overlayfs wants a lower
+// directory: what it hides is in it, as a file of Kind Whiteout; a directory that
+// hides all that is below it has Opaque set in its Inode. index is as that of
+// NewTree.
+func NewLayerTree(index func(ctx context.Context) (*layer.Index, error)) *Tree {
+	t := NewTree(1, func(ctx context.Context, _ int) (*layer.Index, error) { return index(ctx) })
+	t.alone = true
+	return t
+}
+
+// A File is a file or a directory of a Tree. It does not change. Files that are no
+// directories are the same, by whatever name they were found, if Layer and Node
+// are.
+type File struct {
+	Layer int    // whose index has its attributes, and its content
+	Node  uint32 // in that index, the first of its names
+
+	inode *layer.Inode
+	dir   *part // of a directory
+}
+
+// Inode returns the file's attributes.
+func (f *File) Inode() *layer.Inode { return f.inode }
+
+// IsDir says whether it is a directory.
+func (f *File) IsDir() bool { return f.dir != nil }
+
+// Root returns the root.
+func (t *Tree) Root(ctx context.Context) (*File, error) {
+	if len(t.layers) == 0 {
+		root := layer.Inode{Kind: layer.Dir, Implied: true, Mode: 0o755, Links: 1}
+		ix := &layer.Index{Nodes: make([]layer.Node, 1), Inodes: []layer.Inode{root}}
+		return t.directory(ctx, &part{ix: ix})
+	}
+	p, err := t.root(ctx, len(t.layers)-1)
+	if err != nil {
+		return nil, err
+	}
+	return t.directory(ctx, p)
+}
+
+// Lookup returns what has the name in the directory dir. The error is
+// iofs.ErrNotExist if nothing has, a *LinkError, which is that too, for a hard link
+// to nothing; syscall.ENOTDIR if dir is no directory; and those of the indexes.
+func (t *Tree) Lookup(ctx context.Context, dir *File, name string) (*File, error) {
+	if !dir.IsDir() {
+		return nil, syscall.ENOTDIR
+	}
+	p, err := t.find(ctx, dir.dir, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case p == nil:
+		return nil, iofs.ErrNotExist
+	case p.kind() == layer.Dir:
+		return t.directory(ctx, p)
+	}
+	f, err := t.file(ctx, p)
+	if f == nil && err == nil {
+		err = &LinkError{Layer: p.layer, Path: p.ix.Path(p.node), Link: p.inode().Link}
+	}
+	return f, err
+}
+
+// directory returns the directory whose uppermost part is p. Its attributes are
+// those of the uppermost entry of it, where a layer has one.
+func (t *Tree) directory(ctx context.Context, p *part) (*File, error) {
+	from := p
+	for q := p; q != nil && q.kind() == layer.Dir; {
+		if !q.inode().Implied {
+			from = q
+			break
+		}
+		var err error
+		if q, err = t.lower(ctx, q); err != nil {
+			return nil, err
+		}
+	}
+	return &File{Layer: from.layer, Node: from.inode().Node, inode: from.inode(), dir: p}, nil
+}
+
+// file returns the file that p is, or is a hard link to; nil for a link to nothing.
+func (t *Tree) file(ctx context.Context, p *part) (*File, error) {
+	if p.kind() != layer.Hardlink {
+		return &File{Layer: p.layer, Node: p.inode().Node, inode: p.inode()}, nil
+	}
+	links, err := t.hardlinks(ctx, p.layer)
+	return links[p.node], err
+}
+
+// A LinkError is a hard link to what the layers below have not, or have as a
+// directory. There is no file of its name.
+type LinkError struct {
+	Layer      int
+	Path, Link string
+}
+
+func (e *LinkError) Error() string {
+	return fmt.Sprintf("layer %d: %.200q is a hard link to %.200q, of which the layers below have no file", e.Layer, e.Path, e.Link)
+}
+
+// Is makes it iofs.ErrNotExist.
+func (e *LinkError) Is(target error) bool { return target == iofs.ErrNotExist }
