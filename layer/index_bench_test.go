@@ -108,3 +108,21 @@ func BenchmarkDecodeIndex(b *testing.B) {
 	b.ReportMetric(float64(len(kept))/float64(len(form))*100, "%-of-layer")
 	b.ReportMetric(float64(len(ix.Nodes)), "nodes")
 }
+
+// BenchmarkChunk reads a small chunk of a table of contents.
+func BenchmarkChunk(b *testing.B) {
+	content := text(1, 4<<10)
+	for name, form := range map[layer.SpanKind][]byte{layer.GzipAt: testlayer.Gzip(b, []byte(content)), layer.ZstdAt: testlayer.Zstd(b, []byte(content))} {
+		ix := decodedSpan(name, len(form), 0, int64(len(content)), content)
+		c := layer.NewContent(ix, blob(form), "l", nil)
+		b.Run(fmt.Sprintf("kind=%d", name), func(b *testing.B) {
+			b.ReportAllocs()
+			p := make([]byte, len(content))
+			for b.Loop() {
+				if _, err := c.ReadAt(b.Context(), find(b, ix, "f"), p, 0); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
