@@ -17,13 +17,15 @@ import (
 // being, and a link on the way to a name is followed, with the root for the root.
 type builder struct {
 	nodes  []built
-	inodes []Inode
+	inodes [][]Inode            // in pages: they are many, and large
 	byName map[builtName]uint32 // of nodes that are not replaced
 	steps  int64                // that may still be taken on the ways to names
 
 	dir     string // where the last entry was, and
 	dirNode uint32 // which node that is; valid as long as no link or directory was replaced
 }
+
+const pageInodes = 512
 
 // built is a node under way. What lies below a dead one is dead.
 type built struct {
@@ -54,7 +56,7 @@ const (
 
 func newBuilder() *builder {
 	b := &builder{byName: make(map[builtName]uint32), steps: layerSteps}
-	b.inodes = append(b.inodes, impliedDir())
+	b.newInode(impliedDir())
 	b.nodes = append(b.nodes, built{})
 	b.dir = "."
 	return b
@@ -95,13 +97,32 @@ func (b *builder) add(e *Entry, at place) error {
 }
 
 // last is the inode that was made last. It is valid until the next add.
-func (b *builder) last() *Inode { return &b.inodes[len(b.inodes)-1] }
+func (b *builder) last() *Inode {
+	page := b.inodes[len(b.inodes)-1]
+	return &page[len(page)-1]
+}
 
-func (b *builder) inode(n uint32) *Inode { return &b.inodes[b.nodes[n].inode] }
+func (b *builder) inode(n uint32) *Inode {
+	i := b.nodes[n].inode
+	return &b.inodes[i/pageInodes][i%pageInodes]
+}
+
+// count is how many inodes were made.
+func (b *builder) count() int {
+	if len(b.inodes) == 0 {
+		return 0
+	}
+	return (len(b.inodes)-1)*pageInodes + len(b.inodes[len(b.inodes)-1])
+}
 
 func (b *builder) newInode(ino Inode) uint32 {
-	b.inodes = append(b.inodes, ino)
-	return uint32(len(b.inodes) - 1)
+	n := b.count()
+	if n%pageInodes == 0 {
+		b.inodes = append(b.inodes, make([]Inode, 0, pageInodes))
+	}
+	page := &b.inodes[n/pageInodes]
+	*page = append(*page, ino)
+	return uint32(n)
 }
 
 // describe gives the directory n what its entry says.
@@ -329,18 +350,17 @@ func (b *builder) finish() (nodes []Node, inodes []Inode) {
 	b.byName = nil
 	kids := b.live()
 	nodes = make([]Node, 1, len(b.nodes))
-	packed := make([]uint32, len(b.inodes)) // where an inode is now, plus one
-	first := make([]uint32, len(b.inodes))  // the first of its names in the archive, as it was numbered there
-	order := []uint32{0}                    // the number in the archive of each of nodes
-	inodes = make([]Inode, 0, len(b.inodes))
+	packed := make([]uint32, b.count()) // which an inode is in the end, plus one
+	first := make([]uint32, b.count())  // the first of its names in the archive, as it was numbered there
+	order := []uint32{0}                // the number in the archive of each of nodes
+	live := uint32(0)                   // inodes
 	take := func(to, old uint32) {
 		i := b.nodes[old].inode
+		ino := b.inode(old)
 		if packed[i] == 0 {
-			inodes = append(inodes, b.inodes[i])
-			packed[i], first[i] = uint32(len(inodes)), old
-			inodes[len(inodes)-1].Node = to
+			live++
+			packed[i], first[i], ino.Node = live, old, to
 		}
-		ino := &inodes[packed[i]-1]
 		ino.Links++
 		if old < first[i] {
 			first[i], ino.Node = old, to
@@ -358,7 +378,22 @@ func (b *builder) finish() (nodes []Node, inodes []Inode) {
 			take(uint32(len(nodes)-1), old)
 		}
 	}
-	return nodes, inodes
+	return nodes, b.pack(packed, live)
+}
+
+// pack returns the live inodes in their order, each page of which it lets go of
+// when it was copied.
+func (b *builder) pack(packed []uint32, live uint32) []Inode {
+	inodes := make([]Inode, live)
+	for p, page := range b.inodes {
+		for i := range page {
+			if n := packed[p*pageInodes+i]; n > 0 {
+				inodes[n-1] = page[i]
+			}
+		}
+		b.inodes[p] = nil
+	}
+	return inodes
 }
 
 // live returns a function that gives the live children of a node.

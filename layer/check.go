@@ -13,10 +13,10 @@ import (
 // reads it would go wrong.
 func (ix *Index) check() error {
 	if ix.View > ViewTOC || ix.Format > Zstd {
-		return wrong("view %d, format %d", ix.View, ix.Format)
+		return wrong("format", int(ix.Format))
 	}
 	if ix.DiffID != "" && (ix.DiffID.Validate() != nil || ix.DiffID.Algorithm() != digest.SHA256) {
-		return wrong("diffID %.100q", ix.DiffID)
+		return &refusal{"an index with a wrong diffID", syscall.EINVAL}
 	}
 	for _, check := range []func() error{ix.checkSpans, ix.checkNodes, ix.checkInodes} {
 		if err := check(); err != nil {
@@ -26,8 +26,8 @@ func (ix *Index) check() error {
 	return nil
 }
 
-func wrong(format string, args ...any) error {
-	return &refusal{"an index with " + fmt.Sprintf(format, args...), syscall.EINVAL}
+func wrong(what string, n int) error {
+	return &refusal{fmt.Sprintf("an index with a wrong %s %d", what, n), syscall.EINVAL}
 }
 
 func (ix *Index) checkSpans() error {
@@ -38,12 +38,12 @@ func (ix *Index) checkSpans() error {
 		case s.Kind > Zeros, s.Out != out, s.Size <= 0, s.Size > math.MaxInt64-out,
 			s.Off < 0, s.Len < 0, s.Len > math.MaxInt64-s.Off, s.Skip < 0, s.Skip > math.MaxInt64-s.Size,
 			s.Kind != Deflate && (s.Bits > 0 || s.Window != nil), s.Bits > 7, s.Kind == Zeros && s.Digest != sum{}:
-			return wrong("a wrong span %d", i)
+			return wrong("span", i)
 		}
 		out += s.Size
 	}
 	if out != ix.Length {
-		return wrong("spans of %d bytes for %d", out, ix.Length)
+		return wrong("length", int(ix.Length))
 	}
 	return nil
 }
@@ -51,7 +51,7 @@ func (ix *Index) checkSpans() error {
 // checkNodes also holds the inodes to their nodes.
 func (ix *Index) checkNodes() error {
 	if len(ix.Nodes) == 0 || len(ix.Nodes) > math.MaxUint32 || ix.Nodes[0].Name != "" || ix.Nodes[0].Parent != 0 {
-		return wrong("no root")
+		return wrong("node", 0)
 	}
 	links := make([]uint32, len(ix.Inodes))
 	next, named := uint64(1), uint32(0)
@@ -63,11 +63,11 @@ func (ix *Index) checkNodes() error {
 		}
 		switch {
 		case uint64(i) >= next, depth > MaxDepth, uint64(n.First) != next, next+uint64(n.Count) > uint64(len(ix.Nodes)):
-			return wrong("node %d out of place", i)
+			return wrong("node", i)
 		case n.Inode > named, uint64(n.Inode) >= uint64(len(ix.Inodes)):
-			return wrong("node %d of inode %d", i, n.Inode)
+			return wrong("inode of node", i)
 		case (i == 0 || n.Count > 0) && ix.Inodes[n.Inode].Kind != Dir:
-			return wrong("names in node %d, which is no directory", i)
+			return wrong("directory, node", i)
 		}
 		if n.Inode == named {
 			named++
@@ -79,13 +79,13 @@ func (ix *Index) checkNodes() error {
 		next += uint64(n.Count)
 	}
 	if next != uint64(len(ix.Nodes)) || uint64(named) != uint64(len(ix.Inodes)) {
-		return wrong("%d names and %d inodes out of place", uint64(len(ix.Nodes))-next, len(ix.Inodes)-int(named))
+		return wrong("number of inodes,", len(ix.Inodes))
 	}
 	for i := range ix.Inodes {
 		ino := &ix.Inodes[i]
 		if ino.Links != links[i] || ino.Links > 1 && ino.Kind == Dir ||
 			uint64(ino.Node) >= uint64(len(ix.Nodes)) || ix.Nodes[ino.Node].Inode != uint32(i) {
-			return wrong("inode %d of wrong names", i)
+			return wrong("node of inode", i)
 		}
 	}
 	return nil
@@ -96,7 +96,7 @@ func (ix *Index) checkChildren(n uint32) error {
 	for _, child := range ix.Children(n) {
 		name := child.Name
 		if child.Parent != n || name <= before || len(name) > maxName || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
-			return wrong("name %.300q in node %d", name, n)
+			return wrong("name in node", int(n))
 		}
 		before = name
 	}
@@ -114,11 +114,11 @@ func (ix *Index) checkInodes() error {
 			!isLink && ino.Link != "",
 			!isFile && (ino.Size != 0 || ino.Offset != 0 || ino.Digest != sum{} || ino.Data != nil),
 			isFile && !ix.inStream(ino):
-			return wrong("a wrong inode %d", i)
+			return wrong("inode", i)
 		}
 		for j, x := range ino.Xattrs {
 			if j > 0 && x.Name <= ino.Xattrs[j-1].Name {
-				return wrong("extended attributes of inode %d out of order", i)
+				return wrong("order of attributes in inode", i)
 			}
 		}
 	}

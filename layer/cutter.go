@@ -31,8 +31,13 @@ type cutter struct {
 func newCutter() *cutter { return &cutter{sum: sha256.New()} }
 
 func (c *cutter) Write(p []byte) (int, error) {
+	c.use(p)
+	return len(p), nil
+}
+
+func (c *cutter) use(p []byte) {
 	c.at += int64(len(p))
-	return c.sum.Write(p)
+	c.sum.Write(p)
 }
 
 // cut ends the span under way at the byte end of the blob and begins the next. One
@@ -68,7 +73,7 @@ func cutting(r *bufio.Reader, format Format, c *cutter) (io.Reader, error) {
 			c.cut(c.at, Span{Off: c.at, Out: c.at})
 		}
 		n, err := r.Read(p[:min(int64(len(p)), c.open.Off+storedSpan-c.at)])
-		c.Write(p[:n])
+		c.use(p[:n])
 		return n, err
 	}), nil
 }

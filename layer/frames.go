@@ -3,6 +3,7 @@ package layer
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -47,7 +48,7 @@ func (f *frames) Read(p []byte) (int, error) {
 		}
 		n, err := f.decoder.Read(p)
 		f.out += int64(n)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			f.within, err = false, nil
 		}
 		if n > 0 || err != nil {
@@ -104,7 +105,7 @@ func (f *frames) skip(head []byte) error {
 }
 
 func unexpected(_ int64, err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
@@ -128,7 +129,7 @@ func (f *frames) frame(p []byte) (int, error) {
 	}
 	n, err := f.r.Read(p[:min(int64(len(p)), f.left)])
 	f.left -= int64(n)
-	f.spans.Write(p[:n])
+	f.spans.use(p[:n])
 	return n, unexpected(0, err)
 }
 

@@ -2,6 +2,7 @@ package layer_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"io"
 	"path"
 	"strings"
@@ -41,6 +42,43 @@ func FuzzReader(f *testing.F) {
 			}
 			if total += e.Size; total > most || n > 1000 {
 				t.Errorf("entry %d makes it %d bytes, want %d at most", n, total, most)
+			}
+		}
+	})
+}
+
+// FuzzMakeIndex reads each file of a layer through its index: it has the digest
+// that the pass found.
+func FuzzMakeIndex(f *testing.F) {
+	plain := testlayer.Tar(f, testlayer.Reg("a", "content"), testlayer.Dir("d"), testlayer.Reg("d/b", text(1, 2000)))
+	f.Add(plain)
+	f.Add(testlayer.Gzip(f, plain))
+	f.Add(testlayer.Zstd(f, plain))
+	f.Add(bytes.Join([][]byte{skippable(3), testlayer.Zstd(f, plain[:700]), skippable(5000), testlayer.Zstd(f, plain[700:])}, nil))
+	for _, args := range [][]string{{"--format=gnu"}, {"--format=pax", "--sparse-version=0.0"}, {"--format=pax", "--sparse-version=0.1"}, {"--format=pax", "--sparse-version=1.0"}} {
+		parts := make(map[int64]string)
+		for i := range int64(30) {
+			parts[i*8192] = "x"
+		}
+		f.Add(sparse(f, 1<<20, parts, args...))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ix, err := layer.MakeIndex(t.Context(), bytes.NewReader(b), &layer.Options{MaxBytes: 4 << 20, MaxEntries: 1000})
+		if err != nil {
+			return
+		}
+		if err := ix.Encode(io.Discard); err != nil {
+			t.Error(err)
+		}
+		c := layer.NewContent(ix, blob(b), "l", layer.NewCache(8<<20))
+		for i := range ix.Inodes {
+			ino := &ix.Inodes[i]
+			if ino.Kind != layer.File {
+				continue
+			}
+			p := make([]byte, ino.Size)
+			if n, err := c.ReadAt(t.Context(), ino, p, 0); err != nil && ino.Size > 0 || sha256.Sum256(p) != ino.Digest {
+				t.Errorf("%s: %d of %d bytes, error %v, digest %x, want %x", ix.Path(ino.Node), n, ino.Size, err, sha256.Sum256(p), ino.Digest)
 			}
 		}
 	})

@@ -93,7 +93,7 @@ func (p *pass) read(plain io.Reader, opts *Options) error {
 	defer r.Close()
 	for {
 		e, err := r.Next()
-		if err == io.EOF {
+		if err == io.EOF { //nolint:errorlint // wrapped it is no end
 			p.length = r.all.most - r.all.left
 			return nil
 		}
@@ -109,7 +109,7 @@ func (p *pass) read(plain io.Reader, opts *Options) error {
 // entry takes over the entry that r is at.
 func (p *pass) entry(r *Reader, e *Entry) error {
 	var at place
-	nodes, inodes := len(p.tree.nodes), len(p.tree.inodes)
+	nodes, inodes := len(p.tree.nodes), p.tree.count()
 	var err error
 	if e.Kind == File {
 		at = place{offset: r.at.offset, data: r.at.data}
@@ -126,7 +126,7 @@ func (p *pass) entry(r *Reader, e *Entry) error {
 		taken += int64(len(name)+len(value)) + int64(unsafe.Sizeof(Xattr{}))
 	}
 	taken += int64(len(p.tree.nodes)-nodes) * (int64(unsafe.Sizeof(built{})) + maxName)
-	taken += int64(len(p.tree.inodes)-inodes) * int64(unsafe.Sizeof(Inode{}))
+	taken += int64(p.tree.count()-inodes) * int64(unsafe.Sizeof(Inode{}))
 	if p.memory -= taken; p.memory < 0 {
 		return &refusal{"the layer's tree is too large", syscall.EFBIG}
 	}

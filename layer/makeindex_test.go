@@ -34,11 +34,13 @@ func makeIndex(tb testing.TB, b []byte) *layer.Index {
 // find returns the inode of a path.
 func find(tb testing.TB, ix *layer.Index, path string) *layer.Inode {
 	tb.Helper()
-	n, ok := uint32(0), true
+	n := uint32(0)
 	for name := range strings.SplitSeq(path, "/") {
-		if n, ok = ix.Lookup(n, name); !ok {
+		child, ok := ix.Lookup(n, name)
+		if !ok {
 			tb.Fatalf("no %s", path)
 		}
+		n = child
 	}
 	return ix.Inode(n)
 }
