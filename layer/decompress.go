@@ -15,11 +15,14 @@ import (
 // A Format is how a layer's tar is compressed.
 type Format uint8
 
-// The formats that a layer may have.
+// The formats that a layer may have. The last two are a Gzip and a Zstd with a
+// table of contents, which Detect does not tell from them.
 const (
 	Tar Format = iota
 	Gzip
 	Zstd
+	EStargz
+	ZstdChunked
 )
 
 // maxWindow bounds a zstd frame's window in bytes, which is memory that whoever made

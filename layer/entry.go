@@ -15,6 +15,11 @@
 // A Reader takes memory for the entry at hand, which is bounded, and for the
 // decompressor. What it reads ends at limits that its Options set.
 //
+// An Index is all of a layer's entries, and where in the blob the content of its
+// files lies. ReadTOC makes one of the table of contents that an eStargz or a
+// zstd:chunked has at its end, by the same checks. It counts only if the layer's
+// descriptor names its digest, for it is not the tar and can hide a file of it.
+//
 // The package is a leaf: it knows no store, no registry and no file system.
 package layer
 
