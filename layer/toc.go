@@ -11,13 +11,6 @@ import (
 	"slices"
 )
 
-// A Blob is a layer's bytes as they lie in the registry. ReadAt is as
-// io.ReaderAt's, and what it returns nobody has verified.
-type Blob interface {
-	Size() int64
-	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
-}
-
 // ErrNoTOC is that a layer has no table of contents that counts: it is a plain
 // gzip or zstd of its tar.
 var ErrNoTOC = errors.New("no table of contents")
