@@ -29,6 +29,7 @@ type layerFiles struct {
 	making  flight[*layer.Index]
 	harvest harvest
 	toc     tocCheck
+	proven  proven
 
 	mu      sync.Mutex
 	index   *layer.Index   // nil until it is there; guarded by mu
@@ -114,7 +115,11 @@ func (l *layerFiles) openFile(ctx context.Context, ino *layer.Inode) (Object, er
 	if ino.Digest == ([32]byte{}) {
 		return partObject{part}, nil
 	}
-	return l.s.src.OpenFile(ctx, l.loc, l.desc.Digest, ocispec.Descriptor{Digest: contentDigest(ino), Size: ino.Size}, part)
+	obj, err := l.s.src.OpenFile(ctx, l.loc, l.desc.Digest, ocispec.Descriptor{Digest: contentDigest(ino), Size: ino.Size}, part)
+	if err != nil || l.held().View == layer.ViewTar {
+		return obj, err
+	}
+	return l.proven.object(ctx, obj, part)
 }
 
 // contentDigest is the digest of a file's content.

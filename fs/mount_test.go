@@ -45,6 +45,22 @@ func (m *mount) path(elem ...string) string {
 // more, of the source or of this process.
 func mountSource(tb testing.TB, src *source, opts *fs.Options) *mount {
 	tb.Helper()
+	return mountBy(tb, src, opts, func(dir string, hosts locator.Hosts, opts *fs.Options) (*fs.Mounted, error) {
+		return fs.Mount(dir, src, hosts, opts)
+	})
+}
+
+// mountImage mounts one image alone.
+func mountImage(tb testing.TB, src *source, im files) *mount {
+	tb.Helper()
+	return mountBy(tb, src, nil, func(dir string, hosts locator.Hosts, opts *fs.Options) (*fs.Mounted, error) {
+		ref := locator.Reference{Locator: im.manifest.loc, Digest: im.manifest.desc.Digest}
+		return fs.MountImage(tb.Context(), dir, src, hosts, ref, opts)
+	})
+}
+
+func mountBy(tb testing.TB, src *source, opts *fs.Options, by func(string, locator.Hosts, *fs.Options) (*fs.Mounted, error)) *mount {
+	tb.Helper()
 	needMounts(tb)
 	m := &mount{tb: tb, dir: tb.TempDir(), log: &lines{}}
 	if opts == nil {
@@ -58,7 +74,7 @@ func mountSource(tb testing.TB, src *source, opts *fs.Options) *mount {
 		opts.Grace = 5 * time.Second
 	}
 	before := openFiles(tb)
-	mounted, err := fs.Mount(m.dir, src, locator.Hosts{"local": {}}, opts)
+	mounted, err := by(m.dir, locator.Hosts{"local": {}}, opts)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -72,6 +88,9 @@ func mountSource(tb testing.TB, src *source, opts *fs.Options) *mount {
 			if n := b.openNow(); n != 0 {
 				tb.Errorf("%s is open %d times after the mount", k, n)
 			}
+		}
+		if src.files != 0 {
+			tb.Errorf("%d files of layers are open after the mount", src.files)
 		}
 		if after := openFiles(tb); !slices.Equal(before, after) {
 			tb.Errorf("open files after the mount: %q, before: %q", after, before)

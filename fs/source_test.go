@@ -36,6 +36,7 @@ type source struct {
 
 	indexes map[digest.Digest][]byte // of layers, kept
 	files   int                      // of layers, that are open
+	kept    map[digest.Digest]bool   // those that were verified
 
 	changed   func([]string) // who watches
 	spoilt    func(digest.Digest)

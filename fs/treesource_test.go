@@ -6,6 +6,7 @@ import (
 	"io"
 	iofs "io/fs"
 	"os"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -68,12 +69,20 @@ func (s *source) OpenFile(_ context.Context, _ locator.Locator, _ digest.Digest,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.files++
-	return &fileObject{s: s, size: desc.Size, content: content}, nil
+	return &fileObject{s: s, dgst: desc.Digest, size: desc.Size, content: content}, nil
+}
+
+// filesKept is how many files of layers were verified.
+func (s *source) filesKept() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.kept)
 }
 
 // A fileObject is a file of a layer, which is never kept.
 type fileObject struct {
 	s       *source
+	dgst    digest.Digest
 	size    int64
 	content fs.Content
 }
@@ -82,13 +91,28 @@ func (o *fileObject) Size() int64 { return o.size }
 
 func (o *fileObject) Here(int64, int64) bool { return false }
 
-func (o *fileObject) Wait(context.Context, int64, int64) error { return nil }
+func (o *fileObject) Wait(ctx context.Context, _, _ int64) error { return o.Verify(ctx) }
 
 func (o *fileObject) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	return o.content.ReadAt(ctx, p, off)
 }
 
-func (o *fileObject) Verify(context.Context) error { return nil }
+func (o *fileObject) Verify(ctx context.Context) error {
+	b := make([]byte, o.size)
+	if n, err := o.content.ReadAt(ctx, b, 0); int64(n) < o.size {
+		return err
+	}
+	if got := digest.FromBytes(b); got != o.dgst {
+		return fmt.Errorf("%s: %w", got, syscall.EIO)
+	}
+	o.s.set(func(s *source) {
+		if s.kept == nil {
+			s.kept = make(map[digest.Digest]bool)
+		}
+		s.kept[o.dgst] = true
+	})
+	return nil
+}
 
 func (o *fileObject) Bad() error { return nil }
 

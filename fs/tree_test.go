@@ -1,0 +1,331 @@
+package fs_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"distfs/fs"
+	"distfs/internal/testlayer"
+)
+
+// A files is an image of a file system.
+type files struct {
+	dir      string // below the mount
+	manifest *blob
+	layers   []*blob
+}
+
+// A packed is a layer as it lies in a registry.
+type packed struct {
+	mediaType   string
+	blob        []byte
+	annotations map[string]string
+}
+
+func gzipped(tb testing.TB, entries ...testlayer.File) packed {
+	tb.Helper()
+	return packed{ocispec.MediaTypeImageLayerGzip, testlayer.Gzip(tb, testlayer.Tar(tb, entries...)), nil}
+}
+
+func estargz(tb testing.TB, entries ...testlayer.File) packed {
+	tb.Helper()
+	b, annotations := testlayer.EStargz(tb, nil, entries...)
+	return packed{ocispec.MediaTypeImageLayerGzip, b, annotations}
+}
+
+// addFiles adds an image of these layers, lowest first, without diffIDs.
+func addFiles(tb testing.TB, src *source, layers ...packed) files {
+	tb.Helper()
+	return addFilesAs(tb, src, `{"architecture":"amd64","os":"linux"}`, layers...)
+}
+
+func addFilesAs(tb testing.TB, src *source, config string, layers ...packed) files {
+	tb.Helper()
+	var im files
+	m := ocispec.Manifest{
+		MediaType: ocispec.MediaTypeImageManifest,
+		Config:    src.add(repo, ocispec.MediaTypeImageConfig, []byte(config)).desc,
+	}
+	m.SchemaVersion = 2
+	for _, l := range layers {
+		b := src.add(repo, l.mediaType, l.blob)
+		im.layers = append(im.layers, b)
+		desc := b.desc
+		desc.Annotations = l.annotations
+		m.Layers = append(m.Layers, desc)
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	im.manifest = src.add(repo, ocispec.MediaTypeImageManifest, b)
+	im.dir = repo + "@" + string(im.manifest.desc.Digest)
+	return im
+}
+
+// TestRootfs reads what layers make together, and each alone.
+func TestRootfs(t *testing.T) {
+	src := newSource(t)
+	im := addFiles(t, src,
+		gzipped(t, testlayer.Dir("etc"), testlayer.Reg("etc/a", "one\n"), testlayer.Reg("etc/b", "below\n"), testlayer.Link("etc/c", "etc/b")),
+		gzipped(t, testlayer.Reg("etc/a", "two\n"), testlayer.Reg("etc/.wh.b", ""), testlayer.Dir("opt"), testlayer.Reg("opt/.wh..wh..opq", ""), testlayer.Symlink("l", "etc/a")))
+	m := mountSource(t, src, nil)
+	root := im.dir + "/rootfs"
+	m.wantRead(root+"/etc/a", []byte("two\n"))
+	m.wantRead(root+"/etc/c", []byte("below\n"))
+	m.wantRead(root+"/l", []byte("two\n"))
+	if got, want := m.list(root+"/etc"), []string{"a", "c"}; !slices.Equal(got, want) {
+		t.Errorf("etc has %q, want %q", got, want)
+	}
+	if st := m.stat(m.path(root + "/etc/c")); st.Nlink != 1 {
+		t.Errorf("a file whose other name is hidden has %d links, want 1", st.Nlink)
+	}
+	if got, want := m.list(im.dir), []string{"config.json", "layers", "manifest.json", "rootfs"}; !slices.Equal(got, want) {
+		t.Errorf("an image that was looked into has %q, want %q", got, want)
+	}
+	upper := im.dir + "/layers/1"
+	if st := m.stat(m.path(upper + "/etc/b")); st.Mode&syscall.S_IFMT != syscall.S_IFCHR || st.Rdev != 0 {
+		t.Errorf("a whiteout has the mode %o and is the device %d, want a 0/0 character device", st.Mode, st.Rdev)
+	}
+	if got, err := call[[2]string, string](m.agent, "Xattr", [2]string{m.path(upper + "/opt"), "trusted.overlay.opaque"}); got != "y" {
+		t.Errorf("trusted.overlay.opaque of an opaque directory is %q, %v, want y", got, err)
+	}
+	a, b := m.stat(m.path(im.dir+"/layers/0/etc/b")), m.stat(m.path(im.dir+"/layers/0/etc/c"))
+	if a.Ino != b.Ino || a.Nlink != 2 {
+		t.Errorf("hard links are the inodes %d and %d, of %d links, want one of 2", a.Ino, b.Ino, a.Nlink)
+	}
+	for name, want := range map[string]string{
+		"user.distfs.layer":  string(im.layers[1].desc.Digest),
+		"user.distfs.digest": string(digestOf([]byte("two\n"))),
+		"user.distfs.view":   "tar",
+	} {
+		if got, err := call[[2]string, string](m.agent, "Xattr", [2]string{m.path(root + "/etc/a"), name}); got != want {
+			t.Errorf("%s is %q, %v, want %q", name, got, err, want)
+		}
+	}
+	if got, err := call[[2]string, string](m.agent, "Xattr", [2]string{m.path(root + "/etc/a"), ""}); got != "" || err != nil {
+		t.Errorf("listed are the attributes %q, %v, want none", got, err)
+	}
+	if _, err := call[[]string, int](m.agent, "Conform", []string{m.path(root), "etc/a", "etc/c"}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRootfsAsksLittle wants what is in an image to be found by few requests, and
+// nothing asked again by who comes later.
+func TestRootfsAsksLittle(t *testing.T) {
+	src := newSource(t)
+	im := addFiles(t, src, estargz(t, testlayer.Dir("etc"), testlayer.Reg("etc/a", "one\n")), estargz(t, testlayer.Reg("etc/b", "two\n")))
+	m := mountSource(t, src, nil)
+	m.wantRead(im.dir+"/rootfs/etc/b", []byte("two\n"))
+	m.wantRead(im.dir+"/rootfs/etc/a", []byte("one\n"))
+	var ranges, others int
+	for _, r := range src.requests() {
+		if strings.HasPrefix(r, "range ") {
+			ranges++
+		} else {
+			others++
+		}
+	}
+	if ranges != 2 || others != 1 {
+		t.Errorf("asked for %d ranges and %d other things, want one for each layer's table, and the manifest", ranges, others)
+	}
+	for _, l := range im.layers {
+		if n := l.edit(func(*blob) {}); n.all > 1 {
+			t.Errorf("a layer was opened %d times", n.all)
+		}
+	}
+	run(t, "find", m.path(im.dir+"/rootfs"))
+	run(t, "ls", "-lR", m.path(im.dir+"/rootfs"))
+	if got := src.requests(); len(got) > 0 {
+		t.Errorf("a walk asked %q", got)
+	}
+	again := mountSource(t, src, nil)
+	again.wantRead(im.dir+"/rootfs/etc/a", []byte("one\n"))
+	if got := src.requests(); len(got) > 0 {
+		t.Errorf("the next mount asked %q", got)
+	}
+	for _, path := range []string{"/rootfs", "/rootfs/etc", "/rootfs/etc/a", "/layers/0/etc"} {
+		if a, b := m.stat(m.path(im.dir+path)), again.stat(again.path(im.dir+path)); a.Ino != b.Ino || a.Mtim != b.Mtim || a.Nlink != b.Nlink {
+			t.Errorf("%s is another one in the next mount: %+v, %+v", path, a, b)
+		}
+	}
+}
+
+// TestUpperDecides wants a path that the upper layer decides to be answered while the
+// lower one does not come, and who waits for that to be interrupted.
+func TestUpperDecides(t *testing.T) {
+	src := newSource(t)
+	im := addFiles(t, src,
+		gzipped(t, testlayer.Dir("etc"), testlayer.Reg("etc/low", "low\n")),
+		gzipped(t, testlayer.Dir("etc"), testlayer.Reg("etc/up", "up\n"), testlayer.Reg("etc/.wh.gone", "")))
+	im.layers[0].gate()
+	m := mountSource(t, src, nil)
+	root := m.path(im.dir + "/rootfs")
+	m.wantRead(im.dir+"/rootfs/etc/up", []byte("up\n"))
+	m.wantNone(im.dir + "/rootfs/etc/gone")
+	stuck := exec.Command("cat", root+"/etc/low")
+	if err := stuck.Start(); err != nil {
+		t.Fatal(err)
+	}
+	im.layers[0].waitFor(t, func(b *blob) bool { return b.waiting > 0 })
+	m.wantRead(im.dir+"/rootfs/etc/up", []byte("up\n"))
+	stuck.Process.Signal(os.Interrupt)
+	wantExit(t, stuck)
+	im.layers[0].release(0, 1)
+	m.wantRead(im.dir+"/rootfs/etc/low", []byte("low\n"))
+}
+
+// TestHidingTOC wants a layer whose table of contents hides a file of its tar to be
+// an error once all of it is here, and no other layer to suffer by it.
+func TestHidingTOC(t *testing.T) {
+	src := newSource(t)
+	whole := gzipped(t, testlayer.Reg("seen", "seen\n"), testlayer.Reg("hidden", "hidden\n"))
+	toc := fmt.Sprintf(`{"version":1,"entries":[{"name":"seen","type":"reg","size":5,"modtime":"2023-11-14T22:13:20Z","mode":420,"offset":0,"digest":%q,"chunkDigest":%q}]}`,
+		digestOf([]byte("seen\n")), digestOf([]byte("seen\n")))
+	b, annotations := testlayer.WithEStargzTOC(t, whole.blob, []byte(toc), 0)
+	im := addFiles(t, src, packed{ocispec.MediaTypeImageLayerGzip, b, annotations}, estargz(t, testlayer.Reg("other", "other\n")))
+	other := addFiles(t, src, estargz(t, testlayer.Reg("other", "other\n")))
+	m := mountSource(t, src, nil)
+	root := im.dir + "/rootfs"
+	if got, want := m.list(root), []string{"other", "seen"}; !slices.Equal(got, want) {
+		t.Fatalf("the table has %q, want %q", got, want)
+	}
+	im.layers[0].complete(t)
+	m.wantRead(root+"/other", []byte("other\n"))
+	_, _ = m.read(m.path(root + "/seen")) // which has it looked at
+	awaitEIO(t, m, root+"/nothing")
+	if _, err := m.read(m.path(root + "/seen")); !errors.Is(err, syscall.EIO) {
+		t.Errorf("a file of that layer: %v, want EIO", err)
+	}
+	m.wantRead(other.dir+"/rootfs/other", []byte("other\n"))
+	if n := strings.Count(m.log.String(), "is not what its table of contents says"); n != 1 {
+		t.Errorf("the log says it %d times", n)
+	}
+
+	distrusts := mountSource(t, src, &fs.Options{DistrustTOC: true})
+	if got, want := distrusts.list(root), []string{"hidden", "other", "seen"}; !slices.Equal(got, want) {
+		t.Errorf("the tar has %q, want %q", got, want)
+	}
+}
+
+// awaitEIO returns when to look a path up is EIO.
+func awaitEIO(tb testing.TB, m *mount, path string) {
+	tb.Helper()
+	ctx := within(tb, timeLimit)
+	for i := 0; ; i++ {
+		_, err := m.read(m.path(fmt.Sprint(path, i)))
+		if errors.Is(err, syscall.EIO) {
+			return
+		}
+		if ctx.Err() != nil {
+			tb.Fatalf("%s: %v, want EIO", path, err)
+		}
+	}
+}
+
+// TestBadLayers wants an image with a layer that can't be read, or is another one
+// than the config says, to be an error that the log explains, and nothing else.
+func TestBadLayers(t *testing.T) {
+	src := newSource(t)
+	good := gzipped(t, testlayer.Reg("a", "a\n"))
+	for name, l := range map[string]packed{
+		"no layer":    {ocispec.MediaTypeImageLayerGzip, content(1, 5000), nil},
+		"no tar":      {ocispec.MediaTypeImageLayerGzip, testlayer.Gzip(t, content(2, 5000)), nil},
+		"cut":         {ocispec.MediaTypeImageLayerGzip, good.blob[:len(good.blob)-9], nil},
+		"a NUL":       gzipped(t, testlayer.Reg("a", "a\n"), testlayer.Link("b", "c\x00")),
+		"a hard link": gzipped(t, testlayer.Dir("a"), testlayer.Link("b", "a")),
+	} {
+		im := addFiles(t, src, good, l)
+		m := mountSource(t, src, nil)
+		if _, err := m.read(m.path(im.dir + "/rootfs/a")); !errors.Is(err, syscall.EIO) {
+			t.Errorf("%s: %v, want EIO", name, err)
+		}
+		if log := m.log.String(); !strings.Contains(log, string(im.layers[1].desc.Digest)) {
+			t.Errorf("%s: the log does not say which layer:\n%s", name, log)
+		}
+		m.wantRead(im.dir+"/layers/0/a", []byte("a\n"))
+	}
+	im := addFilesAs(t, src, fmt.Sprintf(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[%q]}}`, digest.FromString("another")), good)
+	m := mountSource(t, src, nil)
+	if _, err := m.read(m.path(im.dir + "/rootfs/a")); !errors.Is(err, syscall.EIO) {
+		t.Errorf("another diffID: %v, want EIO", err)
+	}
+}
+
+// TestHarvest wants the files of a layer to be opened once more by nobody who reads
+// them, once many were read.
+func TestHarvest(t *testing.T) {
+	src := newSource(t)
+	var entries []testlayer.File
+	for i := range 200 {
+		entries = append(entries, testlayer.Reg(fmt.Sprintf("f%03d", i), fmt.Sprintln(i)))
+	}
+	im := addFiles(t, src, gzipped(t, entries...))
+	m := mountSource(t, src, nil)
+	run(t, "cat", m.path(im.dir+"/rootfs/f000"))
+	if n := src.filesKept(); n != 1 {
+		t.Errorf("by one that was read %d files are kept, want 1", n)
+	}
+	run(t, "sh", "-c", "cat "+m.path(im.dir+"/rootfs")+"/f0[0-4]*")
+	ctx := within(t, timeLimit)
+	for src.filesKept() < 200 {
+		if ctx.Err() != nil {
+			t.Fatalf("of 200 files %d are kept, after 50 were read", src.filesKept())
+		}
+	}
+}
+
+// TestAlone reads an image that is mounted by itself, whose files nobody opens.
+func TestAlone(t *testing.T) {
+	src := newSource(t)
+	large := string(content(5, 3<<20+5))
+	im := addFiles(t, src, gzipped(t, testlayer.Dir("etc"), testlayer.Reg("etc/a", "one\n"), testlayer.Reg("large", large), testlayer.Reg("empty", "")))
+	m := mountImage(t, src, im)
+	m.wantRead("etc/a", []byte("one\n"))
+	m.wantRead("large", []byte(large))
+	m.wantRead("empty", nil)
+	if got, want := m.list(), []string{"empty", "etc", "large"}; !slices.Equal(got, want) {
+		t.Errorf("the root has %q, want %q", got, want)
+	}
+	if _, err := call[[]string, int](m.agent, "Conform", []string{m.dir, "etc/a", "large"}); err != nil {
+		t.Error(err)
+	}
+	read := readers(m, "large", len(large))
+	for range 4 {
+		if got, err := read(); err != nil || !bytes.Equal(got, []byte(large)) {
+			t.Errorf("one of several readers has %d bytes, %v", len(got), err)
+		}
+	}
+}
+
+// readers reads a file several times at once.
+func readers(m *mount, path string, n int) func() ([]byte, error) {
+	type result struct {
+		b   []byte
+		err error
+	}
+	results := make(chan result, 4)
+	for range 4 {
+		got, wait := start[Range, []byte](m.agent, "Read", Range{m.path(path), 0, n})
+		go func() {
+			err := wait()
+			results <- result{*got, err}
+		}()
+	}
+	return func() ([]byte, error) {
+		r := <-results
+		return r.b, r.err
+	}
+}
