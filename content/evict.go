@@ -1,7 +1,6 @@
 package content
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	iofs "io/fs"
@@ -192,29 +191,6 @@ func (v *evictor) run(found []candidate) (Eviction, error) {
 		}
 	}
 	return v.done, failed
-}
-
-// compareCandidates is negative if a goes before b.
-func compareCandidates(a, b candidate) int {
-	if order := cmp.Compare(a.rank(), b.rank()); order != 0 {
-		return order
-	}
-	if a.derived() {
-		const minute = int64(touchAge) // use is not told more exactly
-		return cmp.Or(cmp.Compare(a.used/minute, b.used/minute), cmp.Compare(a.kind, b.kind), cmp.Compare(a.used, b.used))
-	}
-	return cmp.Compare(a.used, b.used)
-}
-
-// rank is lower of what goes first, whenever it was used.
-func (c *candidate) rank() int {
-	switch {
-	case c.kind == kindBad:
-		return 0
-	case c.derived():
-		return 1
-	}
-	return 2
 }
 
 // errUnknownKeeps is the kind of error of not knowing what is to be spared.

@@ -1,6 +1,7 @@
 package content
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	iofs "io/fs"
@@ -36,6 +37,29 @@ const (
 // derived says whether c can be made again of what was fetched: it goes before what was.
 func (c *candidate) derived() bool {
 	return c.kind == kindFile || c.kind == kindIndex || c.kind == kindIngest && isDerived(c.name)
+}
+
+// compareCandidates is negative if a goes before b.
+func compareCandidates(a, b candidate) int {
+	if order := cmp.Compare(a.rank(), b.rank()); order != 0 {
+		return order
+	}
+	if a.derived() {
+		const minute = int64(touchAge) // use is not told more exactly
+		return cmp.Or(cmp.Compare(a.used/minute, b.used/minute), cmp.Compare(a.kind, b.kind), cmp.Compare(a.used, b.used))
+	}
+	return cmp.Compare(a.used, b.used)
+}
+
+// rank is lower of what goes first, whenever it was used.
+func (c *candidate) rank() int {
+	switch {
+	case c.kind == kindBad:
+		return 0
+	case c.derived():
+		return 1
+	}
+	return 2
 }
 
 // digest returns the digest by which c is spared. Of an ingest by key it is none that is valid.

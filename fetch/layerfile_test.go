@@ -188,6 +188,45 @@ func TestWrongFile(t *testing.T) {
 	}
 }
 
+// Files that are opened, by one or by several, and closed leave no descriptor behind.
+func TestClosedFilesAreClosed(t *testing.T) {
+	b := setup(t, nil, nil)
+	want := random(5000, 30)
+	if err := b.store.KeepFile(digest.FromBytes(want), want); err != nil {
+		t.Fatal(err)
+	}
+	before := descriptors(t)
+	for range 100 {
+		desc := ocispec.Descriptor{Digest: digest.FromBytes(want), Size: 5000}
+		var open [2]*fetch.Object
+		for i := range open {
+			var err error
+			if open[i], err = b.f.OpenFile(ctx(t), b.loc, layers[0], desc, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, o := range open {
+			o.Close()
+		}
+		if _, err := b.f.OpenFile(ctx(t), b.loc, layers[1], ocispec.Descriptor{Digest: desc.Digest, Size: 4999}, nil); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("OpenFile of another size = %v, want EIO", err)
+		}
+	}
+	b.f.Close() // waits for who closes
+	if n := descriptors(t) - before; n > 5 {
+		t.Errorf("%d descriptors are left open", n)
+	}
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
 // An error of the layer is the reader's at once, of its kind, and says nothing of the file.
 func TestFileOfALayerThatCannotBeRead(t *testing.T) {
 	for _, size := range []int{5000, 3 * mib} {
@@ -319,6 +358,40 @@ func TestFilesOnAFullDisk(t *testing.T) {
 	}
 	wrong := random(5000, 20)
 	if err := b.file(0, random(5000, 21), &layerReader{b: wrong}).Verify(ctx(t)); !errors.Is(err, syscall.EIO) {
+		t.Errorf("Verify of wrong bytes = %v, want EIO", err)
+	}
+}
+
+// Nor is a small file kept where the store is as large as it may be; one that is wrong is found out all the same. Then
+// what is read again is held against the hash, for few stay in memory.
+func TestFilesOfAFullStore(t *testing.T) {
+	b := setup(t, nil, &fetch.Options{MaxSize: mib})
+	desc, blob := b.blob(2 * mib)
+	if err := b.store.Pin(desc.Digest); err != nil {
+		t.Fatal(err)
+	}
+	b.readWhole(desc, blob)
+	var objects []*fetch.Object
+	var sources []*layerReader
+	var all [][]byte
+	for i := range 20 {
+		all = append(all, random(5000, uint64(40+i)))
+		sources = append(sources, &layerReader{b: all[i]})
+		objects = append(objects, b.file(0, all[i], sources[i]))
+		check(t, objects[i], all[i], 0, 5000)
+		if objects[i].File() != nil {
+			t.Fatalf("file %d is kept", i)
+		}
+	}
+	check(t, objects[19], all[19], 0, 5000)
+	if got := sources[19].reads.Load(); got != 1 {
+		t.Errorf("%d reads of what is in memory", got)
+	}
+	sources[0].b = random(5000, 99)
+	if _, err := objects[0].ReadAt(ctx(t), make([]byte, 10), 0); !errors.Is(err, syscall.EIO) || sources[0].reads.Load() != 2 {
+		t.Errorf("ReadAt of what is another now = %v after %d reads, want EIO", err, sources[0].reads.Load())
+	}
+	if err := b.file(0, random(5000, 98), sources[1]).Verify(ctx(t)); !errors.Is(err, syscall.EIO) {
 		t.Errorf("Verify of wrong bytes = %v, want EIO", err)
 	}
 }

@@ -157,6 +157,7 @@ func (f *Fetcher) pull(loc locator.Locator, desc ocispec.Descriptor, sure bool) 
 }
 
 // share returns the pull of p's key, open once more: p itself where there is none.
+// p may have its file already.
 func (f *Fetcher) share(p *pull) (*pull, error) {
 	unhold, err := f.store.Hold(p.desc.Digest) // before the look whether it is there
 	if err != nil {
@@ -175,8 +176,10 @@ func (f *Fetcher) share(p *pull) (*pull, error) {
 		}
 		f.part(open) // its readers find out themselves
 	}
-	if err := p.openStored(); err != nil && !errors.Is(err, iofs.ErrNotExist) {
-		return nil, err
+	if p.file == nil {
+		if err := p.openStored(); err != nil && !errors.Is(err, iofs.ErrNotExist) {
+			return nil, err
+		}
 	}
 	if p.file != nil {
 		info, err := p.file.Stat()

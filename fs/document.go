@@ -29,6 +29,7 @@ const (
 type images struct {
 	documents *recent[objectKey, *document]
 	hints     *recent[objectKey, ocispec.Descriptor]
+	trees     *recent[objectKey, *linkTree]      // platforms/ of an index, files/ of a manifest
 	referred  *recent[objectKey, referred]       // what refers to them
 	listed    *recent[objectKey, bool]           // that something was listed as a referrer
 	subjects  *recent[locator.Locator, subjects] // what refers to what in a repository in the store

@@ -103,6 +103,7 @@ type Source interface {
 	LayerIndex(dgst digest.Digest) ([]byte, error)
 	HasLayerIndex(dgst digest.Digest) bool
 	KeepLayerIndex(dgst digest.Digest, index []byte) error
+	DropLayerIndex(dgst digest.Digest) error
 	// OpenFile returns the object of a file in a layer, which is read from content
 	// where it is not kept. It does not wait for its bytes.
 	OpenFile(ctx context.Context, loc locator.Locator, layer digest.Digest, desc ocispec.Descriptor, content Content) (Object, error)

@@ -7,7 +7,6 @@ import (
 	iofs "io/fs"
 	"path"
 	"strings"
-	"sync"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
@@ -26,10 +25,7 @@ type imageDir struct {
 	path  string
 	asked flight[struct{}]
 
-	referring    flight[*linkTree]
-	mu           sync.Mutex
-	platformTree *linkTree // platforms/; nil until it is made; guarded by mu
-	fileTree     *linkTree // files/; likewise
+	referring flight[*linkTree]
 }
 
 var (

@@ -28,6 +28,7 @@ type layerFiles struct {
 
 	making  flight[*layer.Index]
 	harvest harvest
+	toc     tocCheck
 
 	mu      sync.Mutex
 	index   *layer.Index   // nil until it is there; guarded by mu
@@ -105,6 +106,10 @@ func (l *layerFiles) reader() *layer.Content {
 // openFile opens the content of a file of the layer, whose index is there: as an
 // object of its own, known by its digest, or where that is not known as a part.
 func (l *layerFiles) openFile(ctx context.Context, ino *layer.Inode) (Object, error) {
+	l.check()
+	if err := l.bad(); err != nil {
+		return nil, err
+	}
 	part := layerPart{l.reader(), ino}
 	if ino.Digest == ([32]byte{}) {
 		return partObject{part}, nil
@@ -210,10 +215,19 @@ func (l *layerFiles) scan(ctx context.Context) (*layer.Index, error) {
 		return nil, fmt.Errorf("the image's config: %w", err)
 	}
 	if want != "" && want.Algorithm() == digest.SHA256 && want != ix.DiffID {
-		return nil, fmt.Errorf("its tar has the digest %s, and not %s as the image's config says: %w", ix.DiffID, want, syscall.EIO)
+		return nil, &diffIDError{ix.DiffID, want}
 	}
 	return ix, nil
 }
+
+// A diffIDError is a layer whose tar is another one than the image's config names.
+type diffIDError struct{ is, want digest.Digest }
+
+func (e *diffIDError) Error() string {
+	return fmt.Sprintf("its tar has the digest %s, and not %s as the image's config says", e.is, e.want)
+}
+
+func (e *diffIDError) Is(target error) bool { return target == syscall.EIO }
 
 // An objectReader reads an object from its start to its end.
 type objectReader struct {

@@ -106,15 +106,16 @@ func (d *imageDir) platforms(ctx context.Context) (*linkTree, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.platformTree == nil {
-		d.platformTree = &linkTree{}
-		for _, named := range top.ByPlatform() {
-			d.platformTree.add(named.Name, named.Digest)
-		}
+	k := objectKey{d.loc, top.dgst}
+	if tree, ok := d.s.images.trees.get(k); ok {
+		return tree, nil
 	}
-	return d.platformTree, nil
+	tree := &linkTree{}
+	for _, named := range top.ByPlatform() {
+		tree.add(named.Name, named.Digest)
+	}
+	d.s.images.trees.put(k, tree, 1+len(top.Manifests))
+	return tree, nil
 }
 
 // files has the layers of the manifest that have a title.
@@ -123,44 +124,52 @@ func (d *imageDir) files(ctx context.Context) (*linkTree, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.fileTree == nil {
-		var untitled []error
-		d.fileTree, untitled = titled(manifest.Layers)
-		if len(untitled) > 0 {
-			d.s.log.Warn("files are named by their digests", "path", path.Join(d.path, filesName),
-				"count", len(untitled), "err", bounded(untitled[0]))
-		}
+	k := objectKey{d.loc, manifest.dgst}
+	if tree, ok := d.s.images.trees.get(k); ok {
+		return tree, nil
 	}
-	return d.fileTree, nil
+	tree, names, untitled := titled(manifest.Layers)
+	if len(untitled) > 0 {
+		d.s.log.Warn("files are named by their digests", "path", path.Join(d.path, filesName),
+			"count", len(untitled), "err", bounded(untitled[0]))
+	}
+	d.s.images.trees.put(k, tree, 1+names)
+	return tree, nil
 }
 
-// maxTitleNames bounds the names in the titles of a manifest, all together.
-const maxTitleNames = 1 << 16
+const (
+	// maxTitleNames bounds the names in the titles of a manifest, all together.
+	maxTitleNames = 1 << 16
+	// treeBudget is how many names are remembered of platforms/ and files/, of all
+	// images together.
+	treeBudget = 2 * maxTitleNames
+)
 
-// titled returns the layers that have titles by these. One whose title can't be a
-// path, or is one that another has, is there by its digest, and an error says why.
-func titled(layers []ocispec.Descriptor) (*linkTree, []error) {
-	var untitled []error
-	tree, names := &linkTree{}, 0
+// titled returns the layers that have titles by these, and how many names there
+// are at most. One whose title can't be a path, or is one that another has, is
+// there by its digest, and an error says why.
+func titled(layers []ocispec.Descriptor) (tree *linkTree, names int, untitled []error) {
+	tree = &linkTree{}
 	for _, desc := range layers {
 		title, has := desc.Annotations[ocispec.AnnotationTitle]
 		if !has {
 			continue
 		}
 		err := image.CheckTitle(title)
-		switch names += 1 + strings.Count(title, "/"); {
+		deep := 1 + strings.Count(title, "/")
+		switch {
 		case err != nil:
-		case names > maxTitleNames:
+		case names+deep > maxTitleNames:
 			err = fmt.Errorf("title %.80q: with those before it there are more than %d names", title, maxTitleNames)
 		case !tree.add(title, desc.Digest):
 			err = fmt.Errorf("title %.80q: another file, or a directory with one, has that name", title)
 		default:
+			names += deep
 			continue
 		}
+		names++
 		tree.add(string(desc.Digest), desc.Digest)
 		untitled = append(untitled, fmt.Errorf("%s: %w", desc.Digest, err))
 	}
-	return tree, untitled
+	return tree, names, untitled
 }

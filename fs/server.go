@@ -62,6 +62,7 @@ func newServer(src Source, hosts locator.Hosts, opts Options) *server {
 	s.tags.current = newRecent[string, *tagLink](maxTagLinks)
 	s.images.documents = newRecent[objectKey, *document](documentBudget)
 	s.images.hints = newRecent[objectKey, ocispec.Descriptor](hintBudget)
+	s.images.trees = newRecent[objectKey, *linkTree](treeBudget)
 	s.images.referred = newRecent[objectKey, referred](referrerBudget)
 	s.images.listed = newRecent[objectKey, bool](referrerBudget)
 	s.images.subjects = newRecent[locator.Locator, subjects](referrerBudget)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	iofs "io/fs"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -40,6 +41,9 @@ func (n *treeNode) identity() identity { return n.id }
 func (n *treeNode) String() string { return n.path }
 
 func (n *treeNode) attributes() attributes { return n.attr }
+
+// of says whether what the node shows depends on a layer.
+func (n *treeNode) of(l *layerFiles) bool { return slices.Contains(n.t.layers, l) }
 
 // modes are the types of files.
 var modes = map[layer.Kind]uint32{
@@ -104,6 +108,9 @@ var (
 func (*treeDir) settled() bool { return true }
 
 func (d *treeDir) lookup(ctx context.Context, name string) (node, error) {
+	if err := d.t.bad(); err != nil {
+		return nil, err
+	}
 	f, err := d.t.files.Lookup(ctx, d.file, name)
 	if errors.Is(err, iofs.ErrNotExist) {
 		return nil, errNever
@@ -115,6 +122,9 @@ func (d *treeDir) lookup(ctx context.Context, name string) (node, error) {
 }
 
 func (d *treeDir) list(ctx context.Context) ([]entry, error) {
+	if err := d.t.bad(); err != nil {
+		return nil, err
+	}
 	items, err := d.t.files.List(ctx, d.file)
 	if err != nil {
 		return nil, err

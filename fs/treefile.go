@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -166,7 +167,7 @@ func (r treeReader) read(ctx context.Context, off int64, n int) (fuse.ReadResult
 	if off >= end {
 		return fuse.ReadResultData(nil), nil
 	}
-	if bad := r.obj.Bad(); bad != nil {
+	if bad := errors.Join(r.obj.Bad(), r.f.t.layers[r.f.file.Layer].bad()); bad != nil {
 		return nil, bad
 	}
 	if err := r.f.failures.find(off, end); err != nil && !r.obj.Here(off, end-off) {

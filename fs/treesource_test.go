@@ -59,6 +59,11 @@ func (s *source) KeepLayerIndex(dgst digest.Digest, index []byte) error {
 	return nil
 }
 
+func (s *source) DropLayerIndex(dgst digest.Digest) error {
+	s.set(func(s *source) { delete(s.indexes, dgst) })
+	return nil
+}
+
 func (s *source) OpenFile(_ context.Context, _ locator.Locator, _ digest.Digest, desc ocispec.Descriptor, content fs.Content) (fs.Object, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -93,7 +93,10 @@ func (t *Tree) Links(ctx context.Context, f *File) (uint32, error) {
 		return f.inode.Links, nil
 	}
 	all, err := t.names(ctx, f.Layer)
-	return max(all[f.inode], 1), err
+	if n, counted := all[f.inode]; counted {
+		return n, err
+	}
+	return f.inode.Links, err
 }
 
 // names counts those of layer i's inodes, whose root was asked for before.

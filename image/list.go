@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"syscall"
 
 	"distfs/layer"
 )
@@ -24,19 +23,17 @@ type spot struct {
 	node  uint32
 }
 
-// List returns what is in the directory dir, in the order of the names' bytes.
-// Errors are as those of Lookup; hard links to nothing are left out.
+// List returns what is in the directory dir, nil being the root, in the order of the
+// names' bytes. Errors are as those of Lookup; hard links to nothing are left out.
 func (t *Tree) List(ctx context.Context, dir *File) ([]Item, error) {
-	if !dir.IsDir() {
-		return nil, syscall.ENOTDIR
-	}
+	p, err := t.part(ctx, dir)
 	var parts []*part
-	for p := dir.dir; p != nil; {
+	for err == nil && p != nil {
 		parts = append(parts, p)
-		var err error
-		if p, err = t.next(ctx, p); err != nil {
-			return nil, err
-		}
+		p, err = t.next(ctx, p)
+	}
+	if err != nil {
+		return nil, err
 	}
 	spots := t.merge(parts)
 	items := make([]Item, 0, len(spots))
@@ -45,7 +42,7 @@ func (t *Tree) List(ctx context.Context, dir *File) ([]Item, error) {
 		ino := ix.Inode(s.node)
 		item := Item{Name: ix.Nodes[s.node].Name, Kind: ino.Kind, Node: ino.Node, Layer: int(s.layer)}
 		switch {
-		case !t.alone && (ino.Kind == layer.Whiteout || ino.Ghost):
+		case ino.Kind == layer.Whiteout && !t.alone:
 			continue
 		case ino.Kind == layer.Hardlink:
 			links, err := t.hardlinks(ctx, item.Layer)
@@ -69,8 +66,8 @@ func (t *Tree) ix(s spot) *layer.Index { return t.layers[s.layer].root.Load().ix
 func (t *Tree) name(s spot) string { return t.ix(s).Nodes[s.node].Name }
 
 // merge returns what the parts of a directory, uppermost first, have in it, in the
-// order of names, with what hides and what is hidden by nothing. Each name is
-// touched about as often as the number of parts can be halved.
+// order of names, and what hides something. Each name is touched
+// about as often as the number of parts can be halved.
 func (t *Tree) merge(parts []*part) []spot {
 	if len(parts) == 1 {
 		d := parts[0].ix.Nodes[parts[0].node]
@@ -91,8 +88,7 @@ func (t *Tree) merge(parts []*part) []spot {
 		if ln <= un {
 			lower = lower[1:]
 		}
-		// Of a directory that is there only where a lower layer has one, that one counts.
-		if ln < un || ln == un && t.ix(u).Inode(u.node).Ghost {
+		if ln < un {
 			u = l
 		}
 		all = append(all, u)

@@ -21,8 +21,6 @@ func (p *part) inode() *layer.Inode { return p.ix.Inode(p.node) }
 
 func (p *part) kind() layer.Kind { return p.inode().Kind }
 
-func (p *part) isGhost() bool { return p.inode().Ghost }
-
 // child returns the part of a name, by the number of its node, in p.
 func (p *part) child(node uint32) *part {
 	return &part{ix: p.ix, layer: p.layer, node: node, in: p}
@@ -35,7 +33,7 @@ func (t *Tree) root(ctx context.Context, i int) (*part, error) {
 		return p, nil
 	}
 	ix, err := t.index(ctx, i)
-	if err == nil && i > 0 {
+	if err == nil && !t.alone {
 		ix, err = t.settle(ctx, i, ix)
 	}
 	if err != nil {
@@ -109,20 +107,8 @@ func (t *Tree) first(ctx context.Context, dir *part, name string) (*part, error)
 // if nothing has.
 func (t *Tree) find(ctx context.Context, dir *part, name string) (*part, error) {
 	p, err := t.first(ctx, dir, name)
-	if err != nil || p == nil || t.alone {
-		return p, err
+	if err != nil || p == nil || p.kind() == layer.Whiteout && !t.alone {
+		return nil, err
 	}
-	q := p
-	for q != nil && q.isGhost() {
-		if q, err = t.lower(ctx, q); err != nil {
-			return nil, err
-		}
-	}
-	switch {
-	case q == nil || q.kind() == layer.Whiteout:
-		return nil, nil
-	case q.kind() == layer.Dir:
-		return p, nil
-	}
-	return q, nil
+	return p, nil
 }

@@ -60,7 +60,9 @@ func (s *settler) inside(dir rebuilt) map[string]rebuilt {
 func (s *settler) unite(ix *layer.Index, r rebuilt) (inode uint32, dir rebuilt) {
 	old := s.root.ix
 	if len(r.nodes) == 1 && r.moved == nil {
-		return old.Nodes[r.nodes[0]].Inode, r
+		inode = old.Nodes[r.nodes[0]].Inode
+		ix.Inodes[inode].Ghost = ix.Inodes[inode].Ghost && !s.real[r.nodes[0]]
+		return inode, r
 	}
 	dir.moved = r.moved
 	made := layer.Inode{Kind: layer.Dir, Implied: true, Mode: 0o755, Links: 1, Ghost: r.moved == nil || s.ghosts(r.moved)}
@@ -70,6 +72,7 @@ func (s *settler) unite(ix *layer.Index, r rebuilt) (inode uint32, dir rebuilt) 
 		if ino.Kind == layer.Dir {
 			dir.nodes = append(dir.nodes, n)
 			made = merged(made, *ino)
+			made.Ghost = made.Ghost && !s.real[n]
 		} else if file == nil || old.Inodes[*file].Kind == layer.Whiteout {
 			file = &old.Nodes[n].Inode
 		}

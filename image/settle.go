@@ -17,8 +17,10 @@ type moved struct {
 	below map[string]*moved
 }
 
-// settle returns the index of layer i as it is when what it has where the layers
-// below have links is where these lead. An index without directories that have no
+// settle returns the index of layer i as it is over the layers below. What it has
+// where these have links is where the links lead; of the directories that are there
+// only for what is hidden below them, none is left: each is an implied one, where
+// the layers below have it, or not there. An index without directories that have no
 // entry is as it was.
 func (t *Tree) settle(ctx context.Context, i int, ix *layer.Index) (*layer.Index, error) {
 	if !slices.ContainsFunc(ix.Nodes[1:], func(n layer.Node) bool { return ix.Inodes[n.Inode].Implied }) {
@@ -26,11 +28,11 @@ func (t *Tree) settle(ctx context.Context, i int, ix *layer.Index) (*layer.Index
 	}
 	steps := stepsOf(ix)
 	for range maxNested {
-		s := settler{tree: t, root: &part{ix: ix, layer: i}, steps: steps, gone: make(map[uint32]bool)}
+		s := settler{tree: t, root: &part{ix: ix, layer: i}, steps: steps, gone: make(map[uint32]bool), real: make(map[uint32]bool)}
 		if err := s.directory(ctx, s.root); err != nil {
 			return nil, err
 		}
-		if len(s.gone) == 0 {
+		if len(s.gone)+len(s.real) == 0 {
 			return ix, nil
 		}
 		ix = s.rebuild()
@@ -41,13 +43,14 @@ func (t *Tree) settle(ctx context.Context, i int, ix *layer.Index) (*layer.Index
 // maxNested is how often what was moved may be where a link is.
 const maxNested = 40
 
-// A settler finds what is to be moved.
+// A settler finds what is to be changed.
 type settler struct {
 	tree  *Tree
 	root  *part
 	steps *steps
-	gone  map[uint32]bool // what is moved away
-	moved moved           // and where to, from the root
+	gone  map[uint32]bool // what is no longer in its place
+	real  map[uint32]bool // what was there for what is hidden below it, and is there
+	moved moved           // where what is gone is, from the root
 }
 
 // directory looks at all that is in the directory p.
@@ -58,40 +61,46 @@ func (s *settler) directory(ctx context.Context, p *part) error {
 		if q.kind() != layer.Dir {
 			continue
 		}
-		link, err := s.link(ctx, q)
-		if err == nil && link != "" {
-			err = s.follow(ctx, q, link)
-		} else if err == nil {
-			err = s.directory(ctx, q)
+		if q.inode().Implied {
+			if err := s.implied(ctx, q); err != nil {
+				return err
+			}
 		}
-		if err != nil {
+		if s.gone[n] {
+			continue
+		}
+		if err := s.directory(ctx, q); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// link returns where the link leads that the layers below have in the place of the
-// directory p, "" if they have none, or p has an entry of its own.
-func (s *settler) link(ctx context.Context, p *part) (string, error) {
-	if !p.inode().Implied {
-		return "", nil
+// implied looks at what the layers below have in the place of the directory p.
+func (s *settler) implied(ctx context.Context, p *part) error {
+	low, err := s.tree.lower(ctx, p)
+	if err != nil {
+		return err
 	}
-	for q := p; ; {
-		low, err := s.tree.lower(ctx, q)
-		if err != nil {
-			return "", err
-		}
-		if err := s.steps.take(q, low); err != nil {
-			return "", s.at(p, err)
-		}
-		if low == nil {
-			return "", nil
-		}
-		if q = low; !q.isGhost() {
-			return s.tree.linkOf(ctx, q, s.steps)
+	if err := s.steps.take(p, low); err != nil {
+		return s.at(p, err)
+	}
+	link := ""
+	if low != nil {
+		if link, err = s.tree.linkOf(ctx, low, s.steps); err != nil {
+			return err
 		}
 	}
+	isDir := low != nil && low.kind() == layer.Dir
+	switch {
+	case link != "":
+		return s.follow(ctx, p, link)
+	case p.inode().Ghost && isDir:
+		s.real[p.node] = true
+	case p.inode().Ghost:
+		s.gone[p.node] = true
+	}
+	return nil
 }
 
 func (s *settler) at(p *part, err error) error {

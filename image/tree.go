@@ -81,28 +81,45 @@ func (f *File) Inode() *layer.Inode { return f.inode }
 // IsDir says whether it is a directory.
 func (f *File) IsDir() bool { return f.dir != nil }
 
-// Root returns the root.
+// Root returns the root. It waits for the root's attributes, which Lookup and List
+// do not.
 func (t *Tree) Root(ctx context.Context) (*File, error) {
-	if len(t.layers) == 0 {
-		root := layer.Inode{Kind: layer.Dir, Implied: true, Mode: 0o755, Links: 1}
-		ix := &layer.Index{Nodes: make([]layer.Node, 1), Inodes: []layer.Inode{root}}
-		return t.directory(ctx, &part{ix: ix})
-	}
-	p, err := t.root(ctx, len(t.layers)-1)
+	p, err := t.top(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return t.directory(ctx, p)
 }
 
-// Lookup returns what has the name in the directory dir. The error is
+// top returns the uppermost part of the root.
+func (t *Tree) top(ctx context.Context) (*part, error) {
+	if len(t.layers) == 0 {
+		root := layer.Inode{Kind: layer.Dir, Implied: true, Mode: 0o755, Links: 1}
+		return &part{ix: &layer.Index{Nodes: make([]layer.Node, 1), Inodes: []layer.Inode{root}}}, nil
+	}
+	return t.root(ctx, len(t.layers)-1)
+}
+
+// part returns the uppermost part of the directory dir, nil being the root.
+func (t *Tree) part(ctx context.Context, dir *File) (*part, error) {
+	switch {
+	case dir == nil:
+		return t.top(ctx)
+	case !dir.IsDir():
+		return nil, syscall.ENOTDIR
+	}
+	return dir.dir, nil
+}
+
+// Lookup returns what has the name in the directory dir, nil being the root. The error is
 // iofs.ErrNotExist if nothing has, a *LinkError, which is that too, for a hard link
 // to nothing; syscall.ENOTDIR if dir is no directory; and those of the indexes.
 func (t *Tree) Lookup(ctx context.Context, dir *File, name string) (*File, error) {
-	if !dir.IsDir() {
-		return nil, syscall.ENOTDIR
+	in, err := t.part(ctx, dir)
+	if err != nil {
+		return nil, err
 	}
-	p, err := t.find(ctx, dir.dir, name)
+	p, err := t.find(ctx, in, name)
 	switch {
 	case err != nil:
 		return nil, err

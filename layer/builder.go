@@ -87,16 +87,13 @@ func (b *builder) add(e *Entry, at place) error {
 	case Hardlink:
 		return b.hardlink(parent, name, e)
 	}
-	ino := Inode{Kind: e.Kind, Link: e.Link, Size: e.Size, Digest: at.digest, Offset: at.offset, Data: at.data}
+	ino := Inode{Kind: e.Kind, Link: e.Link}
+	if e.Kind == File {
+		ino.Size, ino.Digest, ino.Offset, ino.Data = e.Size, at.digest, at.offset, at.data
+	}
 	ino.attributes(e)
 	b.replace(parent, name, b.newInode(ino))
 	return nil
-}
-
-// last is the inode that was made last. It is valid until the next add.
-func (b *builder) last() *Inode {
-	page := b.inodes[len(b.inodes)-1]
-	return &page[len(page)-1]
 }
 
 func (b *builder) inode(n uint32) *Inode {
@@ -193,7 +190,7 @@ func (b *builder) hardlink(parent uint32, name string, e *Entry) error {
 		switch {
 		case dir == parent && base == name: // it is itself, here or below
 			return nil
-		case ok && b.inode(n).Ghost: // of what is there the layers below decide
+		case ok && b.inode(n).Implied: // there may be a link below
 		case ok && b.inode(n).Kind == Dir:
 			return &refusal{fmt.Sprintf("a hard link to a directory, %.200q", e.Link), syscall.EPERM}
 		case ok && b.inode(n).Kind != Whiteout:

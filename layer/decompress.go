@@ -8,7 +8,6 @@ import (
 	"io"
 	"syscall"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/readahead"
 )
@@ -16,11 +15,14 @@ import (
 // A Format is how a layer's tar is compressed.
 type Format uint8
 
-// The formats that a layer may have.
+// The formats that a layer may have. The last two are a Gzip and a Zstd with a
+// table of contents, which Detect does not tell from them.
 const (
 	Tar Format = iota
 	Gzip
 	Zstd
+	EStargz
+	ZstdChunked
 )
 
 // maxWindow bounds a zstd frame's window in bytes, which is memory that whoever made
@@ -90,11 +92,11 @@ func sniff(r *bufio.Reader) (Format, error) {
 }
 
 func gunzipAhead(r io.Reader) (io.ReadCloser, error) {
-	z, err := gzip.NewReader(r)
-	if err != nil {
+	z := newGunzip(r, 0, nil, nil)
+	if err := z.header(); err != nil {
 		return nil, fmt.Errorf("gzip: %w", err)
 	}
-	ahead, err := readahead.NewReadCloserSize(z, aheadBuffers, aheadSize)
+	ahead, err := readahead.NewReaderSize(z, aheadBuffers, aheadSize)
 	if err != nil {
 		return nil, err
 	}

@@ -18,8 +18,8 @@ type point struct {
 // A gunzip is a reader of what a gzip stream, RFC 1952, inflates to: one or more
 // members, behind which there may be zeros. Its errors are final, and come once all
 // that is right before them was read. They are a *corruptError, or of the reader,
-// of raw and of at as they are. It reads its input by 64 KiB and inflates by 128
-// KiB, and has no other memory, whatever the stream is.
+// of raw and of at as they are. It reads its input by 64 KiB and inflates by 224
+// KiB, and has no more memory than these 350 KB, whatever the stream is.
 type gunzip struct {
 	inflater
 	every int64
@@ -43,8 +43,9 @@ type gunzip struct {
 // byte of r once and in order, as it is used up. at, if not nil, is called for the
 // first header and then for the first boundary, of blocks or members, after every
 // bytes or more since the last point; raw was given exactly the bytes before p.in
-// by then. Where p.bits is not 0, partial is the byte at p.in, which raw is given later.
-// What at is called for may not have been read yet. If raw or at fail, so does reading.
+// by then. Where p.bits is not 0, partial is the byte at p.in, which raw is given
+// later. at may be called before what lies in front of the point was read. Where
+// raw or at fails, so does reading.
 func newGunzip(r io.Reader, every int64, raw io.Writer, at func(p point, partial byte) error) *gunzip {
 	z := &gunzip{every: every, at: at}
 	z.r, z.raw = r, raw
@@ -88,12 +89,15 @@ func (z *gunzip) Read(p []byte) (int, error) {
 func (z *gunzip) WriteTo(w io.Writer) (int64, error) {
 	var total int64
 	for {
-		n, err := w.Write(z.rest)
-		total += int64(n)
-		z.rest = z.rest[n:]
-		if err != nil {
-			return total, err
+		if len(z.rest) > 0 {
+			n, err := w.Write(z.rest)
+			total += int64(n)
+			z.rest = z.rest[n:]
+			if err != nil {
+				return total, err
+			}
 		}
+		var err error
 		if z.rest, err = z.chunk(); err == io.EOF { //nolint:errorlint // it is chunk's own
 			return total, nil
 		} else if err != nil {
@@ -102,8 +106,8 @@ func (z *gunzip) WriteTo(w io.Writer) (int64, error) {
 	}
 }
 
-// chunk inflates up to 128 KiB, which are valid until the next call. They are less
-// only before the end or an error.
+// chunk inflates up to 224 KiB, which are valid until the next call. They are far
+// less only before the end or an error. It is what Read copies from.
 func (z *gunzip) chunk() ([]byte, error) {
 	if z.err != nil {
 		return nil, z.err

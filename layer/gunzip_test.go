@@ -2,26 +2,16 @@ package layer_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"hash/crc32"
 	"io"
 	"testing"
 
-	kgzip "github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/gzip"
 	"pgregory.net/rapid"
 
 	"distfs/layer"
 )
-
-func gzipped(t testing.TB, content string) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	io.WriteString(w, content)
-	w.Close()
-	return b.Bytes()
-}
 
 func TestGunzip(t *testing.T) {
 	a, b := gzipped(t, "aaa"), gzipped(t, "bb")
@@ -35,6 +25,7 @@ func TestGunzip(t *testing.T) {
 		b[(at+len(b))%len(b)] ^= to
 		return b
 	}
+	copies := member(bits(fixed, "0000001", "00000", "0000000"), "aaa")
 	for name, test := range map[string]struct {
 		in   []byte
 		want string
@@ -43,6 +34,7 @@ func TestGunzip(t *testing.T) {
 		"empty":                        {gzipped(t, ""), "", 0},
 		"two members":                  {join(a, b), "aaabb", 0},
 		"a header with all there is":   {join(full, a[10:], full, b[10:]), "aaabb", 0},
+		"a copy from another member":   {join(a, copies), "aaa", len(a) + 11},
 		"zeros behind":                 {join(a, make([]byte, 100_000)), "aaa", 0},
 		"a wrong header checksum":      {join(a, wrong, b[10:]), "aaa", len(a) + len(full)},
 		"a flag that nobody knows":     {change(a, 3, 0x20), "", 10},
@@ -75,7 +67,7 @@ func TestGunzipCut(t *testing.T) {
 	const text = "the quick brown fox jumps over the lazy dog, the quick brown fox jumps over the lazy dog"
 	first := join([]byte("\x1f\x8b\x08\x1c\x00\x00\x00\x00\x00\xff\x02\x00exname\x00comment\x00"), gzipped(t, text)[10:])
 	stored := join(member(nil, "")[:10], []byte("\x01\x03\x00\xfc\xffabc"), member(nil, "abc")[10:])
-	for name, b := range map[string][]byte{"fields": first, "stored": stored, "members": join(first, stored)} {
+	for name, b := range map[string][]byte{"fields": first, "stored": stored, "dynamic": gzipped(t, string(far()[:600])), "members": join(first, stored)} {
 		whole, err := gunzip(b)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -132,9 +124,9 @@ func drawArchive(t *rapid.T) archive {
 		var w compressor
 		level := rapid.IntRange(-2, 9).Draw(t, "level")
 		if rapid.Bool().Draw(t, "klauspost") {
-			w, _ = kgzip.NewWriterLevel(&blob, level)
-		} else {
 			w, _ = gzip.NewWriterLevel(&blob, level)
+		} else {
+			w = stdWriter(&blob, level)
 		}
 		a.members = append(a.members, len(a.content))
 		for range rapid.IntRange(0, 3).Draw(t, "writes") {
@@ -223,14 +215,18 @@ func checkPoints(t *rapid.T) {
 func TestGunzipFails(t *testing.T) {
 	broken := errors.New("broken")
 	b := join(gzipped(t, "aaa"), gzipped(t, "bbb"))
-	got, err := io.ReadAll(layer.Gunzip(bytes.NewReader(b), 1, nil, func(p layer.Point) error {
+	z := layer.Gunzip(bytes.NewReader(b), 1, nil, func(p layer.Point) error {
 		if p.Out == 0 {
 			return nil
 		}
 		return broken
-	}))
+	})
+	got, err := io.ReadAll(z)
 	if string(got) != "aaa" || !errors.Is(err, broken) {
 		t.Errorf("where at fails: got %q, %v, want \"aaa\" and its error", got, err)
+	}
+	if n, err := z.Read(make([]byte, 1)); n != 0 || !errors.Is(err, broken) {
+		t.Errorf("after that: got %d bytes, %v, want the same error", n, err)
 	}
 	r, w := io.Pipe()
 	r.CloseWithError(broken)
@@ -238,3 +234,29 @@ func TestGunzipFails(t *testing.T) {
 		t.Errorf("where raw fails: got %v, want its error", err)
 	}
 }
+
+// TestGunzipWriteTo reads a little, writes a little to what fails, and reads the rest.
+func TestGunzipWriteTo(t *testing.T) {
+	broken := errors.New("broken")
+	z := layer.Gunzip(bytes.NewReader(gzipped(t, "abcdef")), 1<<20, nil, nil)
+	io.ReadFull(z, make([]byte, 1))
+	if n, err := io.Copy(failing{broken, 2}, z); n != 2 || !errors.Is(err, broken) {
+		t.Errorf("io.Copy to what fails = %d, %v, want 2 and its error", n, err)
+	}
+	var rest bytes.Buffer
+	if n, err := io.Copy(&rest, z); n != 3 || rest.String() != "def" || err != nil {
+		t.Errorf("io.Copy of the rest = %d, %v, and wrote %q, want \"def\"", n, err, rest.String())
+	}
+	z = layer.Gunzip(bytes.NewReader(gzipped(t, "abcdef")[:15]), 1<<20, nil, nil)
+	if _, err := io.Copy(&rest, z); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("io.Copy of what is cut short: got %v, want an unexpected EOF", err)
+	}
+}
+
+// failing is a writer that takes n bytes of each write and fails.
+type failing struct {
+	err error
+	n   int
+}
+
+func (f failing) Write(p []byte) (int, error) { return min(f.n, len(p)), f.err }

@@ -5,31 +5,30 @@ import "math/bits"
 // A code is what the next bits of a deflated block mean, as a table has it:
 //
 //	bits 0…5    how many bits they are, extra bits included
-//	bits 8…11   how many of them are the symbol, of two literals the first
-//	bits 16…31  a literal or two, or a length or distance without its extra bits,
-//	            or where in the table the second level begins
+//	bits 8…11   how many of them are the symbol
+//	bits 16…31  a literal, or a length or distance without its extra bits, or where
+//	            in the table the second level begins
 //
-// and between them the flags. Without a flag it is nothing that may come.
+// and between them one of the flags. Without one it is nothing that may come.
 type code uint32
 
-// The flags of a code. How many literals it is, is (c>>12)&3.
+// The flags of a code.
 const (
-	endOfBlock  code = 1 << 7
-	oneLiteral  code = 1 << 12
-	twoLiterals code = 2 << 12
-	copying     code = 1 << 14 // a length or a distance
+	literal     code = 1 << 12
+	copying     code = 1 << 13 // a length or a distance
+	endOfBlock  code = 1 << 14
 	secondLevel code = 1 << 15
 )
 
 // size returns how many bits c takes.
 func (c code) size() uint { return uint(c & 63) }
 
-// value returns what c is worth, of two literals the first in the low byte.
+// value returns what c is worth without extra bits.
 func (c code) value() int { return int(c >> 16) }
 
-// extended returns what c is worth with the extra bits behind the symbol in b.
+// extended returns what c is worth with the extra bits, where it begins in b.
 func (c code) extended(b uint64) int {
-	return int(c>>16) + int((b&(1<<(c&63)-1))>>(c>>8&15))
+	return int(c>>16) + int(b&(1<<(c&63)-1)>>(c>>8&15))
 }
 
 const (
@@ -42,6 +41,9 @@ const (
 	literalBits  = 11 // that the first level is looked up by
 	distanceBits = 9
 	lengthBits   = 7
+
+	literalMask  = 1<<literalBits - 1
+	distanceMask = 1<<distanceBits - 1
 
 	// A second level holds two symbols at least.
 	literalCodes  = 1<<literalBits + numLiterals/2<<(maxBits-literalBits)
@@ -66,7 +68,7 @@ func buildTable(table []code, first int, lengths []uint8, meaning func(symbol in
 			return false
 		}
 	}
-	if room != 0 && place != 0 && !(place == 1 && next[2] == 1) {
+	if room != 0 && place != 0 && (place != 1 || next[2] != 1) {
 		return false
 	}
 	var sorted [numLiterals]uint16
@@ -112,25 +114,11 @@ func fillTable(table []code, first int, sorted []uint16, ends []int, meaning fun
 	}
 }
 
-// pairLiterals makes one code of two literals where a look-up sees both.
-func pairLiterals(table *[literalCodes]code) {
-	for i := 1<<literalBits - 1; i >= 0; i-- { // what is behind the first is found below i, and is not yet paired
-		c := table[i]
-		if c&oneLiteral == 0 {
-			continue
-		}
-		d := table[i>>(c&15)]
-		if d&oneLiteral != 0 && c&63+d&63 <= literalBits {
-			table[i] = c&(0xff<<16|0xf<<8) | d&(0xff<<16)<<8 | twoLiterals | (c&63 + d&63)
-		}
-	}
-}
-
 func literalMeaning(symbol int) code {
 	n := symbol - 257
 	switch {
 	case n < -1:
-		return code(symbol)<<16 | oneLiteral
+		return code(symbol)<<16 | literal
 	case n < 0:
 		return endOfBlock
 	case n < 8:
@@ -156,4 +144,4 @@ func distanceMeaning(symbol int) code {
 }
 
 // lengthMeaning marks a length as a literal, so that nothing is not a code of 0 bits.
-func lengthMeaning(symbol int) code { return code(symbol)<<16 | oneLiteral }
+func lengthMeaning(symbol int) code { return code(symbol)<<16 | literal }

@@ -6,15 +6,17 @@ import (
 )
 
 const (
-	historySize = 32 << 10 // how far back a copy may reach, RFC 1951
-	chunkSize   = 128 << 10
-	inputSize   = 64 << 10
+	historySize = 32 << 10  // how far back a copy may reach, RFC 1951
+	bufferSize  = 256 << 10 // of that and what is new; a power of two, as
+	inputSize   = 64 << 10  // is that of the input
+	bufferMask  = bufferSize - 1
 
-	// What one turn of the quick loop may use up: of the input three loads of 8
-	// bytes, of the room three codes of two literals and a copy, which may write 16
-	// bytes too many.
-	turnInput  = 24
-	turnOutput = 3*2 + 258 + 16
+	// What quick may use up: of the input 8 bytes a load, of which there are two in
+	// a turn and one before the first; of the room three literals and a copy, or 24
+	// bytes that a short copy writes too many.
+	loopInput  = 16
+	turnInput  = 8 + loopInput
+	turnOutput = 3 + 258 + 24
 )
 
 // A corruptError says what is wrong with a gzip stream, and where in the blob. It
@@ -54,8 +56,8 @@ type inflater struct {
 
 	literals  [literalCodes]code
 	distances [distanceCodes]code
-	in        [inputSize]byte
-	out       [historySize + chunkSize]byte // what was inflated before, and what is new
+	in        [inputSize + 8]byte
+	out       [bufferSize + 16]byte // what was inflated before, and what is new
 }
 
 // A phase is what a stream goes on with.
@@ -73,7 +75,7 @@ func (f *inflater) reset(start int) {
 }
 
 // full tells whether the buffer lacks the room for a turn.
-func (f *inflater) full() bool { return f.next > len(f.out)-turnOutput }
+func (f *inflater) full() bool { return f.next > bufferSize-turnOutput }
 
 // slide makes room, and keeps what may be copied from.
 func (f *inflater) slide() {
@@ -162,7 +164,7 @@ func (f *inflater) ended() error {
 	if f.rerr != io.EOF { //nolint:errorlint // wrapped it is r's own
 		return f.rerr
 	}
-	return &corruptError{f.base + int64(f.end), "cut short", io.ErrUnexpectedEOF}
+	return &corruptError{f.base + int64(f.end), "unexpected EOF", io.ErrUnexpectedEOF}
 }
 
 func (f *inflater) corrupt(what string) error { return &corruptError{f.offset(), what, nil} }

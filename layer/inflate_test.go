@@ -92,6 +92,14 @@ func TestInflate(t *testing.T) {
 }
 
 func TestInflateRefuses(t *testing.T) {
+	// 257 literals and one distance, in a code of 0 for a length of none, or of one,
+	// and 1 for 11 times none and 7 bits' worth more.
+	zeros := []string{"n:101", "n:00000", "n:00000", "n:0000", "n:000", "n:000", "n:001", "n:001"}
+	ones := []string{"n:101", "n:00000", "n:00000", "n:1110", "n:000", "n:000", "n:001"}
+	for range 14 {
+		ones = append(ones, "n:000")
+	}
+	ones = append(ones, "n:001")
 	for name, test := range map[string]struct {
 		deflated []byte
 		want     string // what comes before
@@ -107,6 +115,9 @@ func TestInflateRefuses(t *testing.T) {
 		"oversubscribed lengths":       {bits("n:101", "n:00000", "n:00000", "n:0000", "n:001", "n:001", "n:001", "n:000"), "", 13},
 		"incomplete lengths":           {bits("n:101", "n:00000", "n:00000", "n:0000", "n:010", "n:010", "n:000", "n:000"), "", 13},
 		"no lengths":                   {bits("n:101", "n:00000", "n:00000", "n:0000", "n:000", "n:000", "n:000", "n:000"), "", 13},
+		"a code of too many lengths":   {bits(append(zeros, "1", "n:1111111", "1", "n:1111111")...), "", 15},
+		"a code of no symbols":         {bits(append(zeros, "1", "n:1111111", "1", "n:1101101")...), "", 15},
+		"an oversubscribed code":       {bits(append(ones, "0", "0", "0", "1", "n:1111111", "1", "n:1101010")...), "", 20},
 		"repetition of nothing":        {bits("n:101", "n:00000", "n:00000", "n:0000", "n:001", "n:000", "n:000", "n:001", "1"), "", 13},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -169,12 +180,12 @@ func TestInflateReaders(t *testing.T) {
 	}
 }
 
-func deflateAll(t testing.TB, b []byte) []byte {
-	t.Helper()
+func deflateAll(tb testing.TB, b []byte) []byte {
+	tb.Helper()
 	var out bytes.Buffer
 	w, err := flate.NewWriter(&out, 6)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	w.Write(b)
 	w.Close()

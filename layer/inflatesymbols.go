@@ -25,29 +25,24 @@ func (f *inflater) symbol() error {
 	if err != nil {
 		return err
 	}
+	length := c.extended(f.bits) // or the literal
+	f.take(c.size())
 	switch {
 	case c&endOfBlock != 0:
-		f.take(c.size())
 		f.phase = atBlock
 		return nil
-	case c&twoLiterals != 0:
-		c = c&0xff0000 | oneLiteral | c>>8&15
-		fallthrough
-	case c&oneLiteral != 0:
-		f.take(c.size())
-		f.out[f.next] = byte(c.value())
+	case c&literal != 0:
+		f.out[f.next] = byte(length)
 		f.next++
 		return nil
 	}
-	length := c.extended(f.bits)
-	f.take(c.size())
 	if c, err = f.find(f.distances[:], distanceBits); err != nil {
 		return err
 	}
 	distance := c.extended(f.bits)
 	f.take(c.size())
 	if distance > f.next-f.start {
-		return f.corrupt("a copy from before the beginning")
+		return f.corrupt("a copy from nowhere")
 	}
 	for range length {
 		f.out[f.next] = f.out[f.next-distance]
@@ -56,130 +51,101 @@ func (f *inflater) symbol() error {
 	return nil
 }
 
-// find finds what the next bits mean, all of which are there.
+// find finds what the next bits mean, of which r has all.
 func (f *inflater) find(table []code, first uint) (code, error) {
 	short := f.load(32) // which the last symbols are
 	c := table[f.bits&(1<<first-1)]
 	if c&secondLevel != 0 {
 		c = table[c.value()+int(f.bits>>first&(1<<(maxBits-first)-1))]
 	}
-	need := c.size()
-	if c&twoLiterals != 0 {
-		need = uint(c >> 8 & 15)
-	}
 	switch {
-	case c == 0:
+	case c&(literal|copying|endOfBlock) == 0:
 		return 0, f.corrupt("a symbol that is none")
-	case need > f.nbits:
+	case c.size() > f.nbits:
 		return 0, short
 	}
 	return c, nil
 }
 
-// quick inflates symbols while there is input and room for a turn.
+// quick inflates symbols while there are input and room for a turn: up to three
+// literals, or up to two and what follows them. Its variables are in registers, and
+// masks are there where they spare a check of bounds. Of nbits the low six
+// bits count, so that a code can be taken from it as it is.
 func (f *inflater) quick() error {
-	const (
-		literalMask  = 1<<literalBits - 1
-		distanceMask = 1<<distanceBits - 1
-		literalMore  = 1<<(maxBits-literalBits) - 1
-		distanceMore = 1<<(maxBits-distanceBits) - 1
-		lastRoom     = historySize + chunkSize - turnOutput
+	var (
+		bits, nbits, pos, next = f.bits, f.nbits, f.pos, f.next
+		lastPos, lastNext      = f.end - loopInput, bufferSize - turnOutput
+		what                   string
 	)
-	// nbits counts in its low six bits only.
-	bits, nbits, pos, next := f.bits, f.nbits, f.pos, f.next
-	lastInput := f.end - turnInput
-	var what string
-	for pos <= lastInput && next <= lastRoom {
-		bits |= binary.LittleEndian.Uint64(f.in[pos:]) << (nbits & 63)
-		pos += int(^nbits >> 3 & 7)
-		nbits |= 56
-
-		c := f.literals[bits&literalMask]
-		if c&(oneLiteral|twoLiterals) != 0 {
+	bits, nbits, pos = refill(&f.in, bits, nbits, pos)
+	c := f.literals[bits&literalMask]
+	for pos <= lastPos && next <= lastNext {
+		if c&literal != 0 {
 			bits >>= c & 63
 			nbits -= uint(c)
-			binary.LittleEndian.PutUint16(f.out[next:], uint16(c>>16))
-			next += int(c >> 12 & 3)
+			f.out[next&bufferMask] = byte(c >> 16)
+			next++
 			c = f.literals[bits&literalMask]
-			if c&(oneLiteral|twoLiterals) != 0 {
+			if c&literal != 0 {
 				bits >>= c & 63
 				nbits -= uint(c)
-				binary.LittleEndian.PutUint16(f.out[next:], uint16(c>>16))
-				next += int(c >> 12 & 3)
+				f.out[next&bufferMask] = byte(c >> 16)
+				next++
 				c = f.literals[bits&literalMask]
-				if c&(oneLiteral|twoLiterals) != 0 {
-					bits >>= c & 63
-					nbits -= uint(c)
-					binary.LittleEndian.PutUint16(f.out[next:], uint16(c>>16))
-					next += int(c >> 12 & 3)
-					continue
-				}
 			}
+		}
+		if c&secondLevel != 0 {
+			c = f.literals[c.value()+int(bits>>literalBits&(1<<(maxBits-literalBits)-1))]
+		}
+		if c&literal != 0 {
+			bits >>= c & 63
+			nbits -= uint(c)
+			f.out[next&bufferMask] = byte(c >> 16)
+			next++
+			bits, nbits, pos = refill(&f.in, bits, nbits, pos)
+			c = f.literals[bits&literalMask]
+			continue
 		}
 		if c&copying == 0 {
-			if c&secondLevel != 0 {
-				c = f.literals[int(c>>16)+int(bits>>literalBits&literalMore)]
-			}
-			if c&oneLiteral != 0 {
-				bits >>= c & 63
-				nbits -= uint(c)
-				f.out[next] = byte(c >> 16)
-				next++
-				continue
-			}
-			if c&copying == 0 {
-				if c&endOfBlock == 0 {
-					what = "a symbol that is none"
-					break
-				}
-				bits >>= c & 63
-				nbits -= uint(c)
-				f.phase = atBlock
+			if c&endOfBlock == 0 {
+				what = "a symbol that is none"
 				break
 			}
+			bits >>= c & 63
+			nbits -= uint(c)
+			f.phase = atBlock
+			break
 		}
-		length := int(c>>16) + int(bits&(1<<(c&63)-1)>>(c>>8&15))
+		length := c.extended(bits)
 		bits >>= c & 63
 		nbits -= uint(c)
 
-		bits |= binary.LittleEndian.Uint64(f.in[pos:]) << (nbits & 63)
-		pos += int(^nbits >> 3 & 7)
-		nbits |= 56
-		d := f.distances[bits&distanceMask]
-		if d&copying == 0 {
-			if d&secondLevel != 0 {
-				d = f.distances[int(d>>16)+int(bits>>distanceBits&distanceMore)]
-			}
-			if d&copying == 0 {
-				what = "a distance that is none"
-				break
-			}
+		bits, nbits, pos = refill(&f.in, bits, nbits, pos)
+		c = f.distances[bits&distanceMask]
+		if c&secondLevel != 0 {
+			c = f.distances[c.value()+int(bits>>distanceBits&(1<<(maxBits-distanceBits)-1))]
 		}
-		distance := int(d>>16) + int(bits&(1<<(d&63)-1)>>(d>>8&15))
-		bits >>= d & 63
-		nbits -= uint(d)
-		if distance > next-f.start {
-			what = "a copy from before the beginning"
+		distance := c.extended(bits)
+		if c&copying == 0 || distance > next-f.start {
+			what = "a copy from nowhere"
 			break
 		}
-		from := next - distance
-		end := next + length
-		if distance >= 8 {
-			for {
-				binary.LittleEndian.PutUint64(f.out[next:], binary.LittleEndian.Uint64(f.out[from:]))
-				binary.LittleEndian.PutUint64(f.out[next+8:], binary.LittleEndian.Uint64(f.out[from+8:]))
-				next += 16
-				from += 16
-				if next >= end {
-					break
-				}
-			}
-		} else {
-			for next < end {
-				f.out[next] = f.out[from]
-				next++
-				from++
-			}
+		bits >>= c & 63
+		nbits -= uint(c)
+
+		bits, nbits, pos = refill(&f.in, bits, nbits, pos)
+		c = f.literals[bits&literalMask] // it comes from memory while bytes are copied
+		from, end := next-distance, next+length
+		for distance < 8 { // what is written repeats itself at twice the distance too
+			copy8(&f.out, next, from)
+			next += distance
+			distance *= 2
+		}
+		for next < end {
+			copy8(&f.out, next, from)
+			copy8(&f.out, next+8, from+8)
+			next += 16
+			from += 16
 		}
 		next = end
 	}
@@ -189,4 +155,16 @@ func (f *inflater) quick() error {
 		return f.corrupt(what)
 	}
 	return nil
+}
+
+// refill has bits hold 56 bits or more.
+func refill(in *[inputSize + 8]byte, bits uint64, nbits uint, pos int) (uint64, uint, int) {
+	bits |= binary.LittleEndian.Uint64(in[pos&(inputSize-1):]) << (nbits & 63)
+	return bits, nbits | 56, pos + int(^nbits>>3&7)
+}
+
+// copy8 copies 8 bytes.
+func copy8(out *[bufferSize + 16]byte, to, from int) {
+	b := binary.LittleEndian.Uint64(out[from&bufferMask:])
+	binary.LittleEndian.PutUint64(out[to&bufferMask:], b)
 }

@@ -23,7 +23,6 @@ func (f *inflater) fixedTables() {
 		}
 	}
 	buildTable(f.literals[:], literalBits, lengths[:], literalMeaning)
-	pairLiterals(&f.literals)
 	for i := range numDistances {
 		lengths[i] = 5
 	}
@@ -49,7 +48,6 @@ func (f *inflater) dynamicTables() error {
 		!buildTable(f.distances[:], distanceBits, lengths[literals:literals+distances], distanceMeaning) {
 		return f.corrupt("an impossible code")
 	}
-	pairLiterals(&f.literals)
 	return nil
 }
 

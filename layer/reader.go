@@ -60,7 +60,7 @@ func NewReader(r io.Reader, opts *Options) (*Reader, error) {
 // newReader returns a Reader of the tar in plain, which it closes.
 func newReader(plain io.ReadCloser, opts *Options) *Reader {
 	entries, bytes := opts.limits()
-	all := &limited{r: plain, left: bytes, most: bytes}
+	all := &limited{r: plain, of: "a tar", left: bytes, most: bytes}
 	if opts != nil {
 		all.copy = opts.Tar
 	}
@@ -196,11 +196,14 @@ func (e *Entry) device(hdr *tar.Header) error {
 	return nil
 }
 
+// xattrRecord begins the key of an extended attribute among PAX records.
+const xattrRecord = "SCHILY.xattr."
+
 // xattrs takes the extended attributes among PAX records. libarchive writes
 // records of its own beside these, which runtimes do not read.
 func (e *Entry) xattrs(hdr *tar.Header) error {
 	for key, value := range hdr.PAXRecords {
-		name, is := strings.CutPrefix(key, "SCHILY.xattr.")
+		name, is := strings.CutPrefix(key, xattrRecord)
 		switch {
 		case !is:
 			continue
@@ -228,6 +231,7 @@ func (e *SizeError) Is(target error) bool { return target == syscall.EFBIG }
 // limited reads at most left bytes, and then has an error instead of an end.
 type limited struct {
 	r    io.Reader
+	of   string // what they are, for the error
 	left int64
 	most int64     // what was left first
 	copy io.Writer // is given what is read; nil is none
@@ -239,7 +243,7 @@ func (l *limited) Read(p []byte) (int, error) {
 		if n, err := l.r.Read(b[:]); n == 0 {
 			return 0, err
 		}
-		return 0, &SizeError{"a tar", l.most}
+		return 0, &SizeError{l.of, l.most}
 	}
 	n, err := l.r.Read(p[:min(int64(len(p)), l.left)])
 	l.left -= int64(n)

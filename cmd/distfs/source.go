@@ -76,6 +76,9 @@ func (s *source) KeepLayerIndex(dgst digest.Digest, index []byte) error {
 	return s.store.KeepLayerIndex(dgst, index)
 }
 
+// DropLayerIndex has it keep none any more.
+func (s *source) DropLayerIndex(dgst digest.Digest) error { return s.store.DropLayerIndex(dgst) }
+
 // settle returns ref with its digest: what its tag is now, or offline was last.
 func (s *source) settle(ctx context.Context, ref locator.Reference, offline bool) (locator.Reference, error) {
 	if ref.Digest != "" {

@@ -57,17 +57,8 @@ func Tar(tb testing.TB, files ...File) []byte {
 func WriteTar(w io.Writer, files ...File) error {
 	t := tar.NewWriter(w)
 	for _, f := range files {
-		hdr := f.Header
-		hdr.Size = int64(len(f.Content))
-		if hdr.Typeflag != tar.TypeXGlobalHeader {
-			if hdr.ModTime.IsZero() {
-				hdr.ModTime = Time
-			}
-			if hdr.Format == 0 {
-				hdr.Format = tar.FormatPAX
-			}
-		}
-		if err := t.WriteHeader(&hdr); err != nil {
+		hdr := f.header()
+		if err := t.WriteHeader(hdr); err != nil {
 			return fmt.Errorf("%.100q: %w", hdr.Name, err)
 		}
 		if _, err := io.WriteString(t, f.Content); err != nil {
@@ -75,6 +66,21 @@ func WriteTar(w io.Writer, files ...File) error {
 		}
 	}
 	return t.Close()
+}
+
+// header returns the header that f is written with.
+func (f *File) header() *tar.Header {
+	hdr := f.Header
+	hdr.Size = int64(len(f.Content))
+	if hdr.Typeflag != tar.TypeXGlobalHeader {
+		if hdr.ModTime.IsZero() {
+			hdr.ModTime = Time
+		}
+		if hdr.Format == 0 {
+			hdr.Format = tar.FormatPAX
+		}
+	}
+	return &hdr
 }
 
 // Raw returns a header block with a right checksum and the given fields as they

@@ -6,6 +6,7 @@ import (
 	iofs "io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,15 @@ import (
 // the first path of the same inode, extended attributes, content.
 func Tree(tb testing.TB, dir string) map[string]string {
 	tb.Helper()
+	tree, err := ReadTree(dir)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return tree
+}
+
+// ReadTree is Tree where there is no test to fail.
+func ReadTree(dir string) (map[string]string, error) {
 	tree, first := make(map[string]string), make(map[uint64]string)
 	err := filepath.WalkDir(dir, func(path string, _ iofs.DirEntry, err error) error {
 		if err != nil {
@@ -30,10 +40,7 @@ func Tree(tb testing.TB, dir string) map[string]string {
 		tree[name] = line
 		return err
 	})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return tree
+	return tree, err
 }
 
 func describe(path, name string, first map[uint64]string) (string, error) {
@@ -66,14 +73,14 @@ func describe(path, name string, first map[uint64]string) (string, error) {
 	return line + xattrs(path), nil
 }
 
-// xattrs are the extended attributes in the kernel's order.
+// xattrs are the extended attributes, in the order of their names.
 func xattrs(path string) (all string) {
 	buf := make([]byte, 64<<10)
 	n, err := unix.Llistxattr(path, buf)
 	if err != nil {
 		return ""
 	}
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00") {
+	for _, name := range slices.Sorted(strings.SplitSeq(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00")) {
 		value := make([]byte, 64<<10)
 		if n, err := unix.Lgetxattr(path, name, value); err == nil && name != "" {
 			all += fmt.Sprintf(" %s=%q", name, value[:n])

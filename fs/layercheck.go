@@ -1,0 +1,107 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"distfs/layer"
+)
+
+// A tocCheck holds a layer's table of contents against its tar, once, as soon as all
+// of the layer is here: the table can hide what the tar has.
+type tocCheck struct {
+	mu     sync.Mutex
+	looked time.Time // when it was looked whether all is here; guarded by mu
+	begun  bool      // guarded by mu
+	wrong  error     // what was found; guarded by mu
+}
+
+// checkEvery is how often it is looked whether all of a layer is here.
+const checkEvery = time.Second
+
+// check begins the comparison where it is due.
+func (l *layerFiles) check() {
+	ix := l.held()
+	if ix == nil || ix.View != layer.ViewTOC || l.s.quiet || !l.toc.due() {
+		return
+	}
+	if _, committed := l.s.src.Local(l.loc, l.desc.Digest); committed.IsZero() || !l.toc.begin() {
+		return
+	}
+	l.s.beside(func(ctx context.Context) {
+		tar, err := l.scan(ctx)
+		if err == nil {
+			err = layer.Compare(ix, tar)
+		}
+		switch {
+		case err == nil:
+			l.keep(tar) // the next mount has the tar's
+		case differs(err):
+			l.condemn(err)
+		case ctx.Err() == nil:
+			l.s.log.Warn("the table of contents is not held against the tar", "locator", l.loc.String(), "err", err)
+		}
+	})
+}
+
+// differs says whether err is what was found, and not that it can't be looked.
+func differs(err error) bool {
+	_, toc := errors.AsType[*layer.DifferenceError](err)
+	_, tar := errors.AsType[*diffIDError](err)
+	return toc || tar
+}
+
+func (c *tocCheck) due() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.begun || time.Since(c.looked) < checkEvery {
+		return false
+	}
+	c.looked = time.Now()
+	return true
+}
+
+func (c *tocCheck) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	begins := !c.begun
+	c.begun = true
+	return begins
+}
+
+// condemn has every use of the layer end with EIO from now on.
+func (l *layerFiles) condemn(err error) {
+	err = fmt.Errorf("layer %s of %s: %w", l.desc.Digest, l.loc, err)
+	l.s.log.Error("the layer is not what its table of contents says", "err", err)
+	l.toc.mu.Lock()
+	l.toc.wrong = &saidError{err}
+	l.toc.mu.Unlock()
+	if err := l.s.src.DropLayerIndex(l.desc.Digest); err != nil {
+		l.s.log.Warn("the index is not dropped", "layer", l.desc.Digest, "err", err)
+	}
+	for _, n := range l.s.table.all() {
+		if f, ok := n.(interface{ of(l *layerFiles) bool }); ok && f.of(l) {
+			l.s.drop(n)
+		}
+	}
+}
+
+// bad is not nil once the layer is found not to be what its table of contents says.
+func (l *layerFiles) bad() error {
+	l.toc.mu.Lock()
+	defer l.toc.mu.Unlock()
+	return l.toc.wrong
+}
+
+// bad is not nil once one of the tree's layers is bad: its names can't be trusted.
+func (t *tree) bad() error {
+	for _, l := range t.layers {
+		if err := l.bad(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,252 @@
+package image_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"distfs/image"
+	"distfs/internal/testlayer"
+	"distfs/layer"
+)
+
+// lookup looks a path up, name by name.
+func lookup(t *image.Tree, name string) (*image.File, error) {
+	var f *image.File
+	for part := range strings.SplitSeq(name, "/") {
+		var err error
+		if f, err = t.Lookup(context.Background(), f, part); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+var errLate = errors.New("the index is not made yet")
+
+// TestTreeWaits answers without the lowest layer what the ones above it tell.
+func TestTreeWaits(t *testing.T) {
+	for _, c := range []struct {
+		layers string // above the lowest, in their order, by bars
+		name   string
+		want   error
+	}{
+		{"a=1", "a", nil},
+		{"a=1", "b", errLate},
+		{"d/ d/a=1", "d/a", nil},
+		{"d/ d/a=1", "d/b", errLate},
+		{"d/|d/a=2", "d/a", nil},
+		{"d/a=1", "d", errLate},     // it has no attributes of its own, and may be a link
+		{"x/f=1 a=1", "a", errLate}, // if x is a link to the root, this is not all
+		{"d/ d/b=2|d/a=1", "d/b", nil},
+		{"d/ d/b=2|d/a=1", "d/c", errLate},
+		{"d/ d/b=2|d/.wh.b", "d/b", iofs.ErrNotExist},
+		{"d/a=1 .wh..wh..opq", "d/a", nil},
+		{".wh.a", "a", iofs.ErrNotExist},
+		{".wh.a d/", "a", iofs.ErrNotExist},
+		{"d/ d/.wh..wh..opq", "d/b", iofs.ErrNotExist},
+		{"d/ d/.wh..wh..opq", "e", errLate},
+		{".wh.d d/|d/", "d/b", iofs.ErrNotExist},
+		{"a=1|d/|.wh.d", "d", iofs.ErrNotExist},
+		{"d=1|d/ d/e/", "d/e/f", iofs.ErrNotExist},
+		{"d=1|d/e/f=2", "d/e", nil},
+		{"a=1|b#a", "b", nil},
+		{"a=1|b#c", "b", errLate},
+		{"a=1|b#c", "a", nil},
+	} {
+		above := strings.Split(c.layers, "|")
+		var all []*layer.Index
+		for _, words := range above {
+			all = append(all, made(t, testlayer.Tar(t, entries(words)...)))
+		}
+		tree := image.NewTree(len(all)+1, func(_ context.Context, i int) (*layer.Index, error) {
+			if i == 0 {
+				return nil, errLate
+			}
+			return all[i-1], nil
+		})
+		if _, err := lookup(tree, c.name); !errors.Is(err, c.want) {
+			t.Errorf("of %q, Lookup(%s) = %v, want %v", c.layers, c.name, err, c.want)
+		}
+	}
+}
+
+// TestTreeAsksAgain does not keep an index's error.
+func TestTreeAsksAgain(t *testing.T) {
+	asked, ix := 0, made(t, testlayer.Tar(t, entries("a=1")...))
+	tree := image.NewTree(1, func(context.Context, int) (*layer.Index, error) {
+		if asked++; asked == 1 {
+			return nil, errLate
+		}
+		return ix, nil
+	})
+	if _, err := tree.Root(context.Background()); !errors.Is(err, errLate) {
+		t.Errorf("Root = %v, want %v", err, errLate)
+	}
+	for range 2 {
+		if _, err := lookup(tree, "a"); err != nil || asked != 2 {
+			t.Errorf("Lookup = %v, the index asked for %d times, want no error and 2", err, asked)
+		}
+	}
+}
+
+// TestTreeTogether has many walk one tree from its beginning.
+func TestTreeTogether(t *testing.T) {
+	layers := []string{"d/ d/f=1 e@d g=1 h#g", "e/x/f=2 i#h", "d/x/g=3 .wh.g", "d/x/h#i e/y=4"}
+	want, err := list(treeOf(t, layers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := treeOf(t, layers...)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			got, err := list(tree)
+			if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("the tree is %v, %v, want %v", got, err, want)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestTreeErrors looks up what is not there.
+func TestTreeErrors(t *testing.T) {
+	tree := treeOf(t, "a=1 d/ loop@loop/x deep@"+strings.Repeat("n/", layer.MaxDepth), "b#no c#d e#a/x f#loop/x g#deep/x")
+	for _, name := range []string{"b", "c", "e", "f", "g"} {
+		_, err := lookup(tree, name)
+		if link, is := errors.AsType[*image.LinkError](err); !is || link.Layer != 1 || link.Path != name || !errors.Is(err, iofs.ErrNotExist) {
+			t.Errorf("Lookup(%s) = %v, want a LinkError", name, err)
+		}
+	}
+	if _, err := lookup(tree, "a/x"); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("Lookup(a/x) = %v, want ENOTDIR", err)
+	}
+	if items, err := tree.List(context.Background(), nil); err != nil || len(items) != 4 {
+		t.Errorf("List = %v, %v, want 4 names", items, err)
+	}
+	for _, c := range []struct {
+		layers []string
+		want   error
+	}{
+		{[]string{"l@l", "l/f=1"}, syscall.ELOOP},
+		{[]string{"l@m/x m@l/x", "l/f=1"}, syscall.ELOOP},
+		{[]string{"l@" + strings.Repeat("n/", layer.MaxDepth+1), "l/f=1"}, syscall.ENAMETOOLONG},
+	} {
+		if _, err := treeOf(t, c.layers...).Root(context.Background()); !errors.Is(err, c.want) {
+			t.Errorf("Root of %.60q = %v, want %v", c.layers, err, c.want)
+		}
+	}
+	if got, err := list(tree0()); err != nil || len(got) != 1 {
+		t.Errorf("no layers make %v, %v, want a root", got, err)
+	}
+}
+
+func tree0() *image.Tree { return image.NewTree(0, nil) }
+
+// TestLayerTree shows a layer as overlayfs wants it.
+func TestLayerTree(t *testing.T) {
+	ix := made(t, testlayer.Tar(t, entries("d/ d/.wh..wh..opq d/f=1 .wh.a i/g=1 h/.wh.b x=1 y#x z#no")...))
+	tree := image.NewLayerTree(func(context.Context) (*layer.Index, error) { return ix, nil })
+	items, err := tree.List(context.Background(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, item := range items {
+		names = append(names, fmt.Sprint(item.Name, item.Kind))
+	}
+	if got, want := fmt.Sprint(names), fmt.Sprint([]string{
+		fmt.Sprint("a", layer.Whiteout), fmt.Sprint("d", layer.Dir), fmt.Sprint("h", layer.Dir),
+		fmt.Sprint("i", layer.Dir), fmt.Sprint("x", layer.File), fmt.Sprint("y", layer.File),
+	}); got != want {
+		t.Errorf("List = %s, want %s", got, want)
+	}
+	for name, want := range map[string]layer.Kind{"a": layer.Whiteout, "h/b": layer.Whiteout, "d/f": layer.File, "d": layer.Dir} {
+		f, err := lookup(tree, name)
+		if err != nil || f.Inode().Kind != want || f.Inode().Opaque != (name == "d") {
+			t.Errorf("Lookup(%s) = %+v, %v, want kind %d", name, f, err, want)
+		}
+	}
+	y, err := lookup(tree, "y")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := tree.Links(context.Background(), y); err != nil || n != 2 {
+		t.Errorf("Links = %d, %v, want 2", n, err)
+	}
+	if _, err := lookup(tree, "z"); !errors.Is(err, iofs.ErrNotExist) {
+		t.Errorf("Lookup(z) = %v, want that it is not there", err)
+	}
+}
+
+// TestTreeOfManyLayers has ten thousand of them, each of which is in the way of
+// every answer.
+func TestTreeOfManyLayers(t *testing.T) {
+	const many = 10_000
+	for _, c := range []struct {
+		name, words, lowest, look string
+		want                      int
+	}{
+		{"a directory in each", "d/ d/e/ d/e/%=1", "d/ d/e/ d/e/f=1", "d/e/f", many},
+		{"without an entry", "d/e/%=1", "d/ d/e/ d/e/f=1", "d/e/f", many},
+		{"below a link", "l/%=1", "d/ d/f=1 l@d", "d/f", many},
+		{"below one of its own", "%/f=1", "f=1", "f", many},
+		{"hidden in each", "d/e/.wh.%", "d/ d/e/ d/e/f=1", "d/e/f", 1},
+		{"a hard link to the last", "%#!", "0=1", "1", many},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			template := made(t, testlayer.Tar(t, entries(c.words)...))
+			all := []*layer.Index{made(t, testlayer.Tar(t, entries(c.lowest)...))}
+			for i := 1; i < many; i++ {
+				all = append(all, named(template, i))
+			}
+			begun := time.Now()
+			tree := tree(all...)
+			f, err := lookup(tree, c.look)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tree.Links(context.Background(), f); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tree.Root(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			dir := (*image.File)(nil)
+			if above := path.Dir(c.look); above != "." {
+				if dir, err = lookup(tree, above); err != nil {
+					t.Fatal(err)
+				}
+			}
+			items, err := tree.List(context.Background(), dir)
+			if err != nil || len(items) != c.want {
+				t.Errorf("List = %d names, %v, want %d", len(items), err, c.want)
+			}
+			t.Logf("%d names, %v", len(items), time.Since(begun))
+		})
+	}
+}
+
+// named returns an index with % in its names and targets replaced by i, and ! by i-1.
+func named(ix *layer.Index, i int) *layer.Index {
+	r := strings.NewReplacer("%", strconv.Itoa(i), "!", strconv.Itoa(i-1))
+	other := *ix
+	other.Nodes, other.Inodes = slices.Clone(ix.Nodes), slices.Clone(ix.Inodes)
+	for n := range other.Nodes {
+		other.Nodes[n].Name = r.Replace(other.Nodes[n].Name)
+	}
+	for n := range other.Inodes {
+		other.Inodes[n].Link = r.Replace(other.Inodes[n].Link)
+	}
+	return &other
+}

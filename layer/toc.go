@@ -1,0 +1,108 @@
+package layer
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// ErrNoTOC is that a layer has no table of contents that counts: it is a plain
+// gzip or zstd of its tar.
+var ErrNoTOC = errors.New("no table of contents")
+
+// A TOCError says why a layer's table of contents does not count. It is ErrNoTOC.
+type TOCError struct{ Err error }
+
+func (e *TOCError) Error() string { return "table of contents: " + e.Err.Error() }
+func (e *TOCError) Unwrap() error { return e.Err }
+
+// Is makes it ErrNoTOC.
+func (e *TOCError) Is(target error) bool { return target == ErrNoTOC }
+
+func noTOC(format string, args ...any) error { return &TOCError{fmt.Errorf(format, args...)} }
+
+// How many bytes a table of contents may have.
+const (
+	maxTOC       = 150 << 20
+	maxTOCInBlob = 50 << 20 // as it lies in the blob
+)
+
+// HasTOC says whether the annotations of a layer's descriptor name the digest of
+// a table of contents, so that it may count.
+func HasTOC(annotations map[string]string) bool {
+	return annotations[estargzDigest] != "" || chunkedPrefix(annotations) != ""
+}
+
+// ReadTOC returns the index of a layer, an eStargz or a zstd:chunked, by its table
+// of contents, whose digest the annotations of its descriptor name. It reads the
+// blob once if they say where the table is, or a guess at its length is enough;
+// else twice. A file's content is not looked at: each span has the digest of what
+// it decodes to.
+//
+// The error is a *TOCError where the table does not count: there is none, it has
+// another digest, or it says what no layer may have. What the blob answers is
+// returned as it is.
+func ReadTOC(ctx context.Context, blob Blob, annotations map[string]string) (*Index, error) {
+	// A zstd:chunked of stargz-snapshotter has the digest of an eStargz too.
+	if prefix := chunkedPrefix(annotations); prefix != "" {
+		return readChunked(ctx, blob, annotations[prefix+chunkedChecksum], annotations[prefix+chunkedPosition])
+	}
+	if dgst := annotations[estargzDigest]; dgst != "" {
+		return readEStargz(ctx, blob, dgst)
+	}
+	return nil, noTOC("the layer's descriptor names none")
+}
+
+// verifyTOC says whether r has the digest.
+func verifyTOC(r io.Reader, dgst string) error {
+	want, ok := parseSHA256([]byte(dgst))
+	if !ok {
+		return fmt.Errorf("its digest is %.100q, which is no sha256", dgst)
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		return err
+	}
+	if got := h.Sum(nil); [sha256.Size]byte(got) != want {
+		return fmt.Errorf("it is sha256:%x, and the layer's descriptor says %s", got, dgst)
+	}
+	return nil
+}
+
+// parseSHA256 returns the sum of a digest, which is none if it is of another
+// algorithm. Zero is none.
+func parseSHA256(dgst []byte) (sum [sha256.Size]byte, ok bool) {
+	encoded, is := bytes.CutPrefix(dgst, []byte("sha256:"))
+	if !is || len(encoded) != hex.EncodedLen(len(sum)) {
+		return sum, false
+	}
+	if _, err := hex.Decode(sum[:], encoded); err != nil {
+		return [sha256.Size]byte{}, false
+	}
+	return sum, sum != [sha256.Size]byte{}
+}
+
+// readRange returns n bytes of the blob from off on. It takes memory as they come.
+func readRange(ctx context.Context, blob Blob, off, n int64) ([]byte, error) {
+	const step = 4 << 20
+	var b []byte
+	for n > int64(len(b)) {
+		have := len(b)
+		b = slices.Grow(b, int(min(step, n-int64(have))))
+		b = b[:min(int64(have)+step, n)]
+		got, err := blob.ReadAt(ctx, b[have:], off+int64(have))
+		switch {
+		case got == len(b)-have:
+		case err == nil || errors.Is(err, io.EOF):
+			return nil, io.ErrUnexpectedEOF
+		default:
+			return nil, err
+		}
+	}
+	return b, nil
+}
