@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"syscall"
-	"unsafe"
 
 	"github.com/klauspost/readahead"
 	"github.com/opencontainers/go-digest"
@@ -17,9 +15,8 @@ import (
 
 // What a layer may make an Index and its reader take, however little it is.
 const (
-	maxHoles     = 64 << 20 // holes of one file that are hashed, in bytes, and
-	maxHolesAll  = 1 << 30  // those of all files; a file with more has no Digest
-	maxTreeBytes = 1 << 30  // the tree in memory
+	maxHoles    = 64 << 20 // holes of one file that are hashed, in bytes, and
+	maxHolesAll = 1 << 30  // those of all files; a file with more has no Digest
 )
 
 // MakeIndex reads a layer once, from its first byte in r to its last, and
@@ -71,7 +68,8 @@ type pass struct {
 	buf    [64 << 10]byte
 	length int64 // of the tar
 
-	holes, memory int64 // that may still be hashed, that may still be taken
+	holes  int64     // that may still be hashed
+	memory allowance // that may still be taken
 }
 
 // read reads the tar in plain, of which another goroutine reads ahead until read
@@ -109,26 +107,16 @@ func (p *pass) read(plain io.Reader, opts *Options) error {
 // entry takes over the entry that r is at.
 func (p *pass) entry(r *Reader, e *Entry) error {
 	var at place
-	nodes, inodes := len(p.tree.nodes), p.tree.count()
 	var err error
 	if e.Kind == File {
 		at = place{offset: r.at.offset, data: r.at.data}
 		at.digest, err = p.digest(r, e.Size)
 	}
 	if err == nil {
-		err = p.tree.add(e, at)
+		err = p.memory.add(p.tree, e, at)
 	}
 	if err != nil {
 		return fmt.Errorf("entry %.200q: %w", e.Name, err)
-	}
-	taken := int64(len(e.Link)) + int64(len(at.data))*int64(unsafe.Sizeof(Segment{}))
-	for name, value := range e.Xattrs {
-		taken += int64(len(name)+len(value)) + int64(unsafe.Sizeof(Xattr{}))
-	}
-	taken += int64(len(p.tree.nodes)-nodes) * (int64(unsafe.Sizeof(built{})) + maxName)
-	taken += int64(p.tree.count()-inodes) * int64(unsafe.Sizeof(Inode{}))
-	if p.memory -= taken; p.memory < 0 {
-		return &refusal{"the layer's tree is too large", syscall.EFBIG}
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func verifyTOC(r io.Reader, dgst string) error {
 	if _, err := io.Copy(h, r); err != nil {
 		return err
 	}
-	if got := h.Sum(nil); [sha256.Size]byte(got) != want {
+	if got := h.Sum(nil); sum(got) != want {
 		return fmt.Errorf("it is sha256:%x, and the layer's descriptor says %s", got, dgst)
 	}
 	return nil
@@ -76,15 +76,15 @@ func verifyTOC(r io.Reader, dgst string) error {
 
 // parseSHA256 returns the sum of a digest, which is none if it is of another
 // algorithm. Zero is none.
-func parseSHA256(dgst []byte) (sum [sha256.Size]byte, ok bool) {
+func parseSHA256(dgst []byte) (s sum, ok bool) {
 	encoded, is := bytes.CutPrefix(dgst, []byte("sha256:"))
-	if !is || len(encoded) != hex.EncodedLen(len(sum)) {
-		return sum, false
+	if !is || len(encoded) != hex.EncodedLen(len(s)) {
+		return sum{}, false
 	}
-	if _, err := hex.Decode(sum[:], encoded); err != nil {
-		return [sha256.Size]byte{}, false
+	if _, err := hex.Decode(s[:], encoded); err != nil {
+		return sum{}, false
 	}
-	return sum, sum != [sha256.Size]byte{}
+	return s, s != sum{}
 }
 
 // readRange returns n bytes of the blob from off on. It takes memory as they come.
@@ -95,12 +95,7 @@ func readRange(ctx context.Context, blob Blob, off, n int64) ([]byte, error) {
 		have := len(b)
 		b = slices.Grow(b, int(min(step, n-int64(have))))
 		b = b[:min(int64(have)+step, n)]
-		got, err := blob.ReadAt(ctx, b[have:], off+int64(have))
-		switch {
-		case got == len(b)-have:
-		case err == nil || errors.Is(err, io.EOF):
-			return nil, io.ErrUnexpectedEOF
-		default:
+		if err := readFull(ctx, blob, b[have:], off+int64(have)); err != nil {
 			return nil, err
 		}
 	}

@@ -15,61 +15,29 @@ import (
 
 	"distfs/internal/testlayer"
 	"distfs/layer"
-
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 )
 
-// blob is a layer in memory that notes what is read of it.
-type blob struct {
-	b     []byte
-	err   error // of all reads, if not nil
+// noting is a blob that notes what is read of it.
+type noting struct {
+	blob
 	reads [][2]int64
 }
 
-func (b *blob) Size() int64 { return int64(len(b.b)) }
-
-func (b *blob) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
-	if b.err != nil {
-		return 0, b.err
-	}
-	b.reads = append(b.reads, [2]int64{off, int64(len(p))})
-	return bytes.NewReader(b.b).ReadAt(p, off)
+func (n *noting) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	n.reads = append(n.reads, [2]int64{off, int64(len(p))})
+	return n.blob.ReadAt(ctx, p, off)
 }
 
-// content decodes the file ino by the spans of the index.
-func content(t *testing.T, ix *layer.Index, b []byte, ino *layer.Inode) string {
-	t.Helper()
-	var all []byte
-	for _, s := range ix.Spans {
-		if s.Out < ino.Offset || s.Out >= ino.Offset+ino.Size {
-			continue
+// readTOC also holds the index to what is kept of it.
+func readTOC(tb testing.TB, b []byte, annotations map[string]string) (*layer.Index, error) {
+	tb.Helper()
+	ix, err := layer.ReadTOC(tb.Context(), blob(b), annotations)
+	if err == nil {
+		if _, err := layer.DecodeIndex(encode(tb, ix)); err != nil {
+			tb.Error(err)
 		}
-		var r io.Reader
-		var err error
-		in := bytes.NewReader(b[s.Off : s.Off+s.Len])
-		switch s.Kind {
-		case layer.Zeros:
-			all = append(all, make([]byte, s.Size)...)
-			continue
-		case layer.GzipAt:
-			r, err = gzip.NewReader(in)
-		case layer.ZstdAt:
-			r, err = zstd.NewReader(in, zstd.WithDecoderConcurrency(1))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		chunk := make([]byte, s.Skip+s.Size)
-		if _, err := io.ReadFull(r, chunk); err != nil {
-			t.Fatalf("%+v: %v", s, err)
-		}
-		if chunk = chunk[s.Skip:]; !s.Decoded || sha256.Sum256(chunk) != s.Digest {
-			t.Errorf("the span at %d has another digest", s.Out)
-		}
-		all = append(all, chunk...)
 	}
-	return string(all)
+	return ix, err
 }
 
 // describe tells the tree of an index with all attributes, times to the second,
@@ -77,16 +45,20 @@ func content(t *testing.T, ix *layer.Index, b []byte, ino *layer.Inode) string {
 func describe(t *testing.T, ix *layer.Index, b []byte) map[string]string {
 	t.Helper()
 	tree := make(map[string]string)
+	files := layer.NewContent(ix, blob(b), "", nil)
 	for n := range ix.Nodes {
 		ino := ix.Inode(uint32(n))
 		line := fmt.Sprintf("kind %d %o %d:%d %d:%d %s -> %q x%d %q opaque %t implied %t", ino.Kind, ino.Mode, ino.UID, ino.GID,
 			ino.Major, ino.Minor, ino.ModTime().UTC().Round(time.Second), ino.Link, ino.Links, ino.Xattrs, ino.Opaque, ino.Implied)
 		if ino.Kind == layer.File {
-			text := content(t, ix, b, ino)
-			if int64(len(text)) != ino.Size || ino.Digest != sha256.Sum256([]byte(text)) {
-				t.Errorf("%s: %d bytes, want %d, and the digest", ix.Path(uint32(n)), len(text), ino.Size)
+			text := make([]byte, ino.Size)
+			if _, err := files.ReadAt(t.Context(), ino, text, 0); err != nil && !errors.Is(err, io.EOF) {
+				t.Errorf("%s: %v", ix.Path(uint32(n)), err)
 			}
-			line += fmt.Sprintf(" %x", sha256.Sum256([]byte(text)))
+			if ino.Digest != sha256.Sum256(text) {
+				t.Errorf("%s has another digest", ix.Path(uint32(n)))
+			}
+			line += fmt.Sprintf(" %x", sha256.Sum256(text))
 		}
 		tree[ix.Path(uint32(n))] = line
 	}
@@ -120,7 +92,7 @@ func sample() []testlayer.File {
 func TestReadTOC(t *testing.T) {
 	files := sample()
 	first, annotations := testlayer.EStargz(t, nil, files...)
-	ix, err := layer.ReadTOC(t.Context(), &blob{b: first}, annotations)
+	ix, err := readTOC(t, first, annotations)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +140,7 @@ func TestTimes(t *testing.T) {
 		annotations map[string]string
 		want        time.Time
 	}{{es, estargz, time.Unix(-4, 0)}, {zs, chunked, old.ModTime}} {
-		ix, err := layer.ReadTOC(t.Context(), &blob{b: c.b}, c.annotations)
+		ix, err := readTOC(t, c.b, c.annotations)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +156,7 @@ func compare(t *testing.T, what string, b []byte, annotations map[string]string,
 	if !layer.HasTOC(annotations) {
 		t.Errorf("%s: HasTOC = false", what)
 	}
-	ix, err := layer.ReadTOC(t.Context(), &blob{b: b}, annotations)
+	ix, err := readTOC(t, b, annotations)
 	if err != nil {
 		t.Errorf("%s: %v", what, err)
 		return
@@ -222,7 +194,7 @@ func TestReads(t *testing.T) {
 		{"a long table", big[:1000], long, 2, 10 << 20},
 	} {
 		b, annotations := testlayer.WithEStargzTOC(t, c.data, c.toc, 0)
-		in := &blob{b: b}
+		in := &noting{blob: b}
 		if _, err := layer.ReadTOC(t.Context(), in, annotations); err != nil {
 			t.Errorf("%s: %v", c.what, err)
 		}
@@ -238,7 +210,7 @@ func TestReads(t *testing.T) {
 		}
 
 		b, annotations = testlayer.WithZstdTOC(t, c.data, c.toc, 0)
-		in = &blob{b: b}
+		in = &noting{blob: b}
 		if _, err := layer.ReadTOC(t.Context(), in, annotations); err != nil {
 			t.Errorf("%s: %v", c.what, err)
 		}
@@ -248,17 +220,22 @@ func TestReads(t *testing.T) {
 	}
 }
 
+var errBroken = errors.New("broken")
+
+type broken struct{ layer.Blob }
+
+func (broken) ReadAt(context.Context, []byte, int64) (int, error) { return 0, errBroken }
+
 // TestBlobError has what the blob answers returned as it is.
 func TestBlobError(t *testing.T) {
-	broken := errors.New("broken")
 	b, estargz := testlayer.EStargz(t, nil)
 	_, chunked := testlayer.ZstdChunked(t, nil)
 	for _, annotations := range []map[string]string{estargz, chunked} {
-		if _, err := layer.ReadTOC(t.Context(), &blob{b: b, err: broken}, annotations); err != broken { //nolint:errorlint // it is to be itself
-			t.Errorf("ReadTOC = %v, want %v", err, broken)
+		if _, err := layer.ReadTOC(t.Context(), broken{blob(b)}, annotations); err != errBroken { //nolint:errorlint // it is to be itself
+			t.Errorf("ReadTOC = %v, want %v", err, errBroken)
 		}
 	}
-	if _, err := layer.ReadTOC(t.Context(), &blob{b: b}, nil); !errors.Is(err, layer.ErrNoTOC) || layer.HasTOC(nil) {
+	if _, err := readTOC(t, b, nil); !errors.Is(err, layer.ErrNoTOC) || layer.HasTOC(nil) {
 		t.Errorf("ReadTOC without annotations = %v, want %v", err, layer.ErrNoTOC)
 	}
 }
@@ -268,13 +245,12 @@ func BenchmarkReadTOC(b *testing.B) {
 	for i := range 8000 {
 		files = append(files, testlayer.Reg(fmt.Sprintf("usr/share/doc/package-%d/README.%d", i/20, i), fmt.Sprint("some text ", i)))
 	}
-	layers := make(map[string]*blob)
+	layers := make(map[string]blob)
 	annotations := make(map[string]map[string]string)
 	for name, make := range map[string]func(testing.TB, *testlayer.Chunking, ...testlayer.File) ([]byte, map[string]string){
 		"estargz": testlayer.EStargz, "zstdchunked": testlayer.ZstdChunked,
 	} {
-		layers[name] = new(blob)
-		layers[name].b, annotations[name] = make(b, nil, files...)
+		layers[name], annotations[name] = make(b, nil, files...)
 	}
 	for name, l := range layers {
 		b.Run(name, func(b *testing.B) {

@@ -15,7 +15,7 @@ import (
 	"distfs/layer"
 )
 
-const digest = "sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881" // of x
+const sumOfX = "sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881" // of x
 
 // toc is the JSON with these entries, each without its braces.
 func toc(entries ...string) string {
@@ -26,10 +26,10 @@ func toc(entries ...string) string {
 // both formats alike, in bounded memory.
 func TestHostileTOC(t *testing.T) {
 	reg := func(fields string) string {
-		return `"type":"reg","name":"f","size":10,"offset":5,"digest":"` + digest + `",` + fields
+		return `"type":"reg","name":"f","size":10,"offset":5,"digest":"` + sumOfX + `",` + fields
 	}
 	chunk := func(fields string) string {
-		return `"type":"chunk","name":"f","chunkDigest":"` + digest + `",` + fields
+		return `"type":"chunk","name":"f","chunkDigest":"` + sumOfX + `",` + fields
 	}
 	for name, json := range map[string]string{
 		"null":                    `null`,
@@ -53,15 +53,15 @@ func TestHostileTOC(t *testing.T) {
 		"an overlap":              toc(reg(`"chunkSize":6`), chunk(`"offset":6,"chunkOffset":5,"chunkSize":5`)),
 		"a chunk too long":        toc(reg(`"chunkSize":11`)),
 		"a negative chunk":        toc(reg(`"chunkSize":-1`)),
-		"a negative size":         toc(`"type":"reg","name":"f","size":-1,"digest":"` + digest + `"`),
-		"2^62 bytes":              toc(`"type":"reg","name":"f","size":4611686018427387904,"digest":"` + digest + `"`),
+		"a negative size":         toc(`"type":"reg","name":"f","size":-1,"digest":"` + sumOfX + `"`),
+		"2^62 bytes":              toc(`"type":"reg","name":"f","size":4611686018427387904,"digest":"` + sumOfX + `"`),
 		"2^63 bytes":              toc(`"type":"reg","name":"f","size":9223372036854775808`),
 		"half a byte":             toc(`"type":"reg","name":"f","size":0.5`),
 		"2^62 bytes together":     toc(reg(`"chunkSize":10`), `"type":"reg","name":"g","size":4611686018427387904,"chunkType":"zeros"`, `"type":"reg","name":"h","size":4611686018427387904,"chunkType":"zeros"`),
-		"2^31 chunks of one byte": toc(`"type":"reg","name":"f","size":2147483648,"chunkSize":1,"offset":5,"chunkDigest":"` + digest + `"`),
-		"an offset past the end":  toc(`"type":"reg","name":"f","size":1,"offset":100000,"digest":"` + digest + `"`),
-		"an offset of the table":  toc(`"type":"reg","name":"f","size":1,"offset":1000,"digest":"` + digest + `"`),
-		"a negative offset":       toc(`"type":"reg","name":"f","size":1,"offset":-1,"digest":"` + digest + `"`),
+		"2^31 chunks of one byte": toc(`"type":"reg","name":"f","size":2147483648,"chunkSize":1,"offset":5,"chunkDigest":"` + sumOfX + `"`),
+		"an offset past the end":  toc(`"type":"reg","name":"f","size":1,"offset":100000,"digest":"` + sumOfX + `"`),
+		"an offset of the table":  toc(`"type":"reg","name":"f","size":1,"offset":1000,"digest":"` + sumOfX + `"`),
+		"a negative offset":       toc(`"type":"reg","name":"f","size":1,"offset":-1,"digest":"` + sumOfX + `"`),
 		"an end past the end":     toc(reg(`"endOffset":1001`)),
 		"an end before the begin": toc(reg(`"endOffset":5`)),
 		"an endless inner offset": toc(reg(`"innerOffset":4611686018427387904`)),
@@ -107,7 +107,7 @@ func TestHostileTOC(t *testing.T) {
 
 func refused(t *testing.T, what string, b []byte, annotations map[string]string) error {
 	t.Helper()
-	ix, err := layer.ReadTOC(t.Context(), &blob{b: b}, annotations)
+	ix, err := readTOC(t, b, annotations)
 	var why *layer.TOCError
 	if !errors.Is(err, layer.ErrNoTOC) || !errors.As(err, &why) || ix != nil {
 		t.Errorf("%s: ReadTOC = %v, want %v", what, err, layer.ErrNoTOC)
@@ -122,11 +122,11 @@ func refused(t *testing.T, what string, b []byte, annotations map[string]string)
 // the last one. Ranges may overlap, for what they decode to is verified.
 func TestTamedTOC(t *testing.T) {
 	b, annotations := testlayer.WithZstdTOC(t, make([]byte, 1000), []byte(toc(
-		`"type":"reg","name":"../../a","size":1,"offset":5,"endOffset":900,"digest":"`+digest+`"`,
-		`"type":"reg","name":"/b/../c","size":1,"offset":6,"endOffset":800,"digest":"`+digest+`"`,
+		`"type":"reg","name":"../../a","size":1,"offset":5,"endOffset":900,"digest":"`+sumOfX+`"`,
+		`"type":"reg","name":"/b/../c","size":1,"offset":6,"endOffset":800,"digest":"`+sumOfX+`"`,
 		`"type":"dir","name":"a","type":"reg","NAME":"a","digest":"sha512:00"`,
 	)), 0)
-	ix, err := layer.ReadTOC(t.Context(), &blob{b: b}, annotations)
+	ix, err := readTOC(t, b, annotations)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestHostileFooter(t *testing.T) {
 		b           []byte
 		annotations map[string]string
 	}{
-		"another digest":            {es, map[string]string{"containerd.io/snapshot/stargz/toc.digest": digest}},
+		"another digest":            {es, map[string]string{"containerd.io/snapshot/stargz/toc.digest": sumOfX}},
 		"no sha256":                 {es, map[string]string{"containerd.io/snapshot/stargz/toc.digest": "md5:" + strings.Repeat("0", 32)}},
 		"past the end":              {footer(1 << 40), estargz},
 		"at the end":                {footer(int64(len(es))), estargz},
@@ -229,7 +229,7 @@ func TestBomb(t *testing.T) {
 			b = append(b, member...)
 		}
 		b = append(b, testlayer.EStargzFooter(0, 51)...)
-		err := refused(t, "eStargz of "+name, b, map[string]string{"containerd.io/snapshot/stargz/toc.digest": digest})
+		err := refused(t, "eStargz of "+name, b, map[string]string{"containerd.io/snapshot/stargz/toc.digest": sumOfX})
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("eStargz of %s: %v", name, err)
 		}

@@ -17,6 +17,7 @@ type contents struct {
 	left int64 // entries that there may still be
 
 	tree    *builder
+	memory  allowance
 	spans   []Span
 	length  int64   // of the stream
 	offsets []int64 // in the blob, of all chunks
@@ -27,8 +28,8 @@ type contents struct {
 // chunked is a file whose chunks are taken one after the other.
 type chunked struct {
 	size, have int64
-	digest     [sha256.Size]byte // zero is not known
-	end        int64             // in the blob, of its last chunk; 0 is not known
+	digest     sum   // zero is not known
+	end        int64 // in the blob, of its last chunk; 0 is not known
 }
 
 // maxSkip is how many decoded bytes may come before a chunk in its member: they
@@ -38,7 +39,7 @@ const maxSkip = 256 << 20
 // indexTOC returns the index of the table of contents in r, whose chunks lie in
 // the blob before end.
 func indexTOC(r io.Reader, format Format, end int64) (*Index, error) {
-	c := &contents{kind: GzipAt, end: end, left: defaultEntries, tree: newBuilder()}
+	c := &contents{kind: GzipAt, end: end, left: defaultEntries, tree: newBuilder(), memory: maxTreeBytes}
 	if format == ZstdChunked {
 		c.kind = ZstdAt
 	}
@@ -74,11 +75,7 @@ func (c *contents) add(e *tocEntry) error {
 		c.file.size, c.file.digest = e.Size, e.digest
 	}
 	if ent != nil {
-		at := place{offset: c.length, digest: c.file.digest}
-		if ent.Kind == File && ent.Size == 0 {
-			at.digest = sha256.Sum256(nil)
-		}
-		if err := c.tree.add(ent, at); err != nil {
+		if err := c.memory.add(c.tree, ent, c.place(ent)); err != nil {
 			return err
 		}
 	}
@@ -86,6 +83,17 @@ func (c *contents) add(e *tocEntry) error {
 		return nil
 	}
 	return c.chunk(e)
+}
+
+// place returns where the content of an entry is to be, if it has any.
+func (c *contents) place(e *Entry) place {
+	switch {
+	case e.Kind != File:
+		return place{}
+	case e.Size == 0:
+		return place{digest: sha256.Sum256(nil)}
+	}
+	return place{offset: c.length, digest: c.file.digest}
 }
 
 // chunk takes the next chunk of the file.
@@ -106,11 +114,11 @@ func (c *contents) chunk(e *tocEntry) error {
 	span := Span{Kind: Zeros, Out: c.length, Size: size}
 	if !e.zeros {
 		span.Kind, span.Off, span.Skip, span.Digest, span.Decoded = c.kind, e.offset, e.innerOffset, e.chunkDigest, true
-		if unknown := [sha256.Size]byte{}; span.Digest == unknown {
-			if f.digest == unknown || size != f.size {
-				return &refusal{"a chunk without a SHA-256", syscall.EINVAL}
-			}
+		if span.Digest == (sum{}) && size == f.size {
 			span.Digest = f.digest
+		}
+		if span.Digest == (sum{}) {
+			return &refusal{"a chunk without a SHA-256", syscall.EINVAL}
 		}
 	}
 	c.spans = append(c.spans, span)

@@ -2,7 +2,6 @@ package layer
 
 import (
 	"archive/tar"
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -14,16 +13,16 @@ import (
 // A tocEntry is an entry as both kinds of tables of contents have it: of a tar,
 // or a further chunk of the file before it. Of a file it is the first chunk too.
 type tocEntry struct {
-	tar.Header                   // of a further chunk it says nothing
-	chunk      bool              // it is a further one
-	digest     [sha256.Size]byte // of the file; zero is not known
+	tar.Header      // of a further chunk it says nothing
+	chunk      bool // it is a further one
+	digest     sum  // of the file; zero is not known
 
 	offset      int64 // in the blob, of the chunk's member or frame
 	innerOffset int64 // of the chunk in what that decodes to
 	endOffset   int64 // in the blob, of the file's last chunk; 0 is not known
 	chunkOffset int64 // in the file
 	chunkSize   int64 // 0 is all that the file still has
-	chunkDigest [sha256.Size]byte
+	chunkDigest sum
 	zeros       bool // the chunk is zeros, wherever it lies
 }
 
