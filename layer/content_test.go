@@ -16,16 +16,14 @@ import (
 
 	"distfs/internal/testlayer"
 	"distfs/layer"
-
-	"github.com/google/go-cmp/cmp"
 )
 
-// memory is a layer's bytes in memory.
-type memory []byte
+// blob is a layer's bytes in memory.
+type blob []byte
 
-func (b memory) Size() int64 { return int64(len(b)) }
+func (b blob) Size() int64 { return int64(len(b)) }
 
-func (b memory) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+func (b blob) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
@@ -54,7 +52,7 @@ func TestContent(t *testing.T) {
 	for name, b := range inFormats(t, plain) {
 		ix := makeIndex(t, b)
 		for _, cache := range []*layer.Cache{nil, layer.NewCache(5 << 20), layer.NewCache(64 << 20)} {
-			c := layer.NewContent(ix, memory(b), name, cache)
+			c := layer.NewContent(ix, blob(b), name, cache)
 			for path, want := range map[string]string{"small": small, "big": big, "none": ""} {
 				ino := find(t, ix, path)
 				for i := range 4 {
@@ -77,7 +75,7 @@ func TestReadingOn(t *testing.T) {
 	big := text(4, 16<<20)
 	b := testlayer.Zstd(t, testlayer.Tar(t, testlayer.Reg("big", big)))
 	ix := makeIndex(t, b)
-	counted := &faulty{memory: b}
+	counted := &faulty{blob: b}
 	c := layer.NewContent(ix, counted, "l", layer.NewCache(1))
 	got := make([]byte, len(big))
 	for off := 0; off < len(got); off += 128 << 10 {
@@ -92,13 +90,13 @@ func TestReadingOn(t *testing.T) {
 
 // faulty is a blob that can be made to go wrong.
 type faulty struct {
-	memory
+	blob
 	bytes atomic.Int64 // that were read
 	hook  func(ctx context.Context, p []byte, off int64) error
 }
 
 func (f *faulty) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	n, err := f.memory.ReadAt(ctx, p, off)
+	n, err := f.blob.ReadAt(ctx, p, off)
 	f.bytes.Add(int64(n))
 	if f.hook != nil {
 		if err := f.hook(ctx, p[:n], off); err != nil {
@@ -117,7 +115,7 @@ func TestDamage(t *testing.T) {
 		failed := 0
 		for range 6 {
 			at := int64(rand.IntN(len(b)))
-			f := &faulty{memory: b, hook: func(_ context.Context, p []byte, off int64) error {
+			f := &faulty{blob: b, hook: func(_ context.Context, p []byte, off int64) error {
 				if at >= off && at < off+int64(len(p)) {
 					p[at-off] ^= 1 << rand.IntN(8)
 				}
@@ -145,7 +143,7 @@ func TestDamage(t *testing.T) {
 func TestChange(t *testing.T) {
 	b := testlayer.Zstd(t, testlayer.Tar(t, testlayer.Reg("big", text(6, 12<<20))))
 	ix := makeIndex(t, b)
-	f := &faulty{memory: b}
+	f := &faulty{blob: b}
 	read := int64(0)
 	f.hook = func(_ context.Context, p []byte, _ int64) error {
 		if read += int64(len(p)); read > ix.Spans[0].Len {
@@ -184,7 +182,7 @@ func TestDecoded(t *testing.T) {
 		} {
 			read := func(b []byte, ix *layer.Index, off int64) (string, error) {
 				p := make([]byte, 100)
-				m, err := layer.NewContent(ix, memory(b), "l", layer.NewCache(64<<20)).ReadAt(t.Context(), find(t, ix, "f"), p, off)
+				m, err := layer.NewContent(ix, blob(b), "l", layer.NewCache(64<<20)).ReadAt(t.Context(), find(t, ix, "f"), p, off)
 				return string(p[:m]), err
 			}
 			half := int64(n / 2)
@@ -216,7 +214,7 @@ func TestDecoded(t *testing.T) {
 func TestZeros(t *testing.T) {
 	ix := decodedSpan(layer.Zeros, 0, 0, 1<<40, "")
 	p := []byte("xxxxx")
-	if n, err := layer.NewContent(ix, memory(nil), "l", nil).ReadAt(t.Context(), find(t, ix, "f"), p, 1<<40-3); n != 3 || string(p) != "\x00\x00\x00xx" || !errors.Is(err, io.EOF) {
+	if n, err := layer.NewContent(ix, blob(nil), "l", nil).ReadAt(t.Context(), find(t, ix, "f"), p, 1<<40-3); n != 3 || string(p) != "\x00\x00\x00xx" || !errors.Is(err, io.EOF) {
 		t.Errorf("%d bytes %q, %v", n, p, err)
 	}
 }
@@ -228,7 +226,7 @@ func TestSharing(t *testing.T) {
 	b := testlayer.Gzip(t, testlayer.Tar(t, testlayer.Reg("f", want)))
 	ix := makeIndex(t, b)
 	release := make(chan struct{})
-	f := &faulty{memory: b}
+	f := &faulty{blob: b}
 	begun := make(chan struct{}, 1)
 	f.hook = func(ctx context.Context, _ []byte, _ int64) error {
 		begun <- struct{}{}
@@ -285,7 +283,7 @@ func TestNoContent(t *testing.T) {
 	b := testlayer.Zstd(t, testlayer.Tar(t, testlayer.Dir("d"), testlayer.Reg("f", strings.Repeat("x", 20<<20))))
 	ix := makeIndex(t, b)
 	lost := errors.New("lost")
-	f := &faulty{memory: b, hook: func(context.Context, []byte, int64) error { return lost }}
+	f := &faulty{blob: b, hook: func(context.Context, []byte, int64) error { return lost }}
 	c := layer.NewContent(ix, f, "l", nil)
 	for _, call := range []struct {
 		path string
@@ -294,33 +292,6 @@ func TestNoContent(t *testing.T) {
 	}{{"d", 0, syscall.EINVAL}, {"f", -1, syscall.EINVAL}, {"f", 20 << 20, io.EOF}, {"f", 1 << 20, lost}} {
 		if n, err := c.ReadAt(t.Context(), find(t, ix, call.path), make([]byte, 1), call.off); n != 0 || !errors.Is(err, call.want) {
 			t.Errorf("%s at %d: %d, %v, want %v", call.path, call.off, n, err, call.want)
-		}
-	}
-}
-
-// TestContentOfTOC keeps indexes of tables of contents, and reads by them.
-func TestContentOfTOC(t *testing.T) {
-	for _, opts := range []testlayer.Chunking{{}, {Size: 1000}, {Size: 100, Member: 500}, {Member: 1 << 20}} {
-		for format, make := range map[layer.Format]func(testing.TB, *testlayer.Chunking, ...testlayer.File) ([]byte, map[string]string){
-			layer.EStargz: testlayer.EStargz, layer.ZstdChunked: testlayer.ZstdChunked,
-		} {
-			b, annotations := make(t, &opts, sample()...)
-			read, err := layer.ReadTOC(t.Context(), memory(b), annotations)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ix, err := layer.DecodeIndex(encode(t, read))
-			if diff := cmp.Diff(read, ix); diff != "" || err != nil {
-				t.Fatalf("format %d, %+v: error %v, (want, got):\n%s", format, opts, err, diff)
-			}
-			c := layer.NewContent(ix, memory(b), "l", layer.NewCache(1<<20))
-			for i := range ix.Inodes {
-				ino := &ix.Inodes[i]
-				got := bytes.Repeat([]byte{1}, int(ino.Size)+1)
-				if n, err := c.ReadAt(t.Context(), ino, got, 0); ino.Kind == layer.File && (int64(n) != ino.Size || !errors.Is(err, io.EOF) || sha256.Sum256(got[:n]) != ino.Digest) {
-					t.Errorf("format %d, %+v, %s: %d of %d bytes, %v", format, opts, ix.Path(ino.Node), n, ino.Size, err)
-				}
-			}
 		}
 	}
 }

@@ -156,7 +156,7 @@ func FuzzDecodeIndex(f *testing.F) {
 		if err != nil {
 			return
 		}
-		c := layer.NewContent(ix, memory(b), "l", nil)
+		c := layer.NewContent(ix, blob(b), "l", nil)
 		p := make([]byte, 100)
 		for n := range ix.Nodes {
 			path := ix.Path(uint32(n))

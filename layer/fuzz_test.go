@@ -70,7 +70,7 @@ func FuzzMakeIndex(f *testing.F) {
 		if err := ix.Encode(io.Discard); err != nil {
 			t.Error(err)
 		}
-		c := layer.NewContent(ix, memory(b), "l", layer.NewCache(8<<20))
+		c := layer.NewContent(ix, blob(b), "l", layer.NewCache(8<<20))
 		for i := range ix.Inodes {
 			ino := &ix.Inodes[i]
 			if ino.Kind != layer.File {

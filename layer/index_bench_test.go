@@ -83,7 +83,7 @@ func BenchmarkReadAt(b *testing.B) {
 		ix := makeIndex(b, form)
 		for _, kept := range []int64{0, 128 << 20} {
 			b.Run(fmt.Sprintf("%s/cache=%dM", name, kept>>20), func(b *testing.B) {
-				c := layer.NewContent(ix, memory(form), name, layer.NewCache(kept))
+				c := layer.NewContent(ix, blob(form), name, layer.NewCache(kept))
 				p := make([]byte, 4<<10)
 				for b.Loop() {
 					if _, err := c.ReadAt(b.Context(), find(b, ix, "f"), p, rand.Int64N(64<<20-4<<10)); err != nil {
@@ -114,7 +114,7 @@ func BenchmarkChunk(b *testing.B) {
 	content := text(1, 4<<10)
 	for name, form := range map[layer.SpanKind][]byte{layer.GzipAt: testlayer.Gzip(b, []byte(content)), layer.ZstdAt: testlayer.Zstd(b, []byte(content))} {
 		ix := decodedSpan(name, len(form), 0, int64(len(content)), content)
-		c := layer.NewContent(ix, memory(form), "l", nil)
+		c := layer.NewContent(ix, blob(form), "l", nil)
 		b.Run(fmt.Sprintf("kind=%d", name), func(b *testing.B) {
 			b.ReportAllocs()
 			p := make([]byte, len(content))

@@ -161,7 +161,7 @@ func TestSparseIndex(t *testing.T) {
 			if ino.Size != size || ino.Digest != sha256.Sum256(want) || ino.Data == nil {
 				t.Errorf("%d parts, %.60q: %d bytes in %d segments, digest %x", count, args, ino.Size, len(ino.Data), ino.Digest)
 			}
-			c := layer.NewContent(ix, memory(plain), "sparse", nil)
+			c := layer.NewContent(ix, blob(plain), "sparse", nil)
 			got := make([]byte, size)
 			if n, err := c.ReadAt(t.Context(), ino, got, 0); n != len(got) || err != nil || !bytes.Equal(got, want) {
 				t.Errorf("%d parts, %.60q: %d bytes, %v, other than %d", count, args, n, err, size)
@@ -181,7 +181,7 @@ func TestVast(t *testing.T) {
 		plain := sparse(t, size, map[int64]string{size / 2: "middle"}, "--format="+format)
 		ix := makeIndex(t, plain)
 		ino := find(t, ix, "holes")
-		c := layer.NewContent(ix, memory(plain), "vast", nil)
+		c := layer.NewContent(ix, blob(plain), "vast", nil)
 		got := make([]byte, 10)
 		if n, err := c.ReadAt(t.Context(), ino, got, size/2-2); string(got[:n]) != "\x00\x00middle\x00\x00" || err != nil || ino.Size != size || ino.Digest != [32]byte{} {
 			t.Errorf("%s: %d bytes, digest %x, in the middle %q, %v", format, ino.Size, ino.Digest, got[:n], err)
