@@ -96,12 +96,6 @@ func (b *builder) add(e *Entry, at place) error {
 	return nil
 }
 
-// last is the inode that was made last. It is valid until the next add.
-func (b *builder) last() *Inode {
-	page := b.inodes[len(b.inodes)-1]
-	return &page[len(page)-1]
-}
-
 func (b *builder) inode(n uint32) *Inode {
 	i := b.nodes[n].inode
 	return &b.inodes[i/pageInodes][i%pageInodes]

@@ -17,6 +17,8 @@ type Content struct {
 	id    string
 	cache *Cache
 
+	gunzips sync.Pool // of *gunzip: they are large
+
 	mu      sync.Mutex
 	flights map[int]*flight // spans that are being loaded; guarded by mu
 	pieces  map[int][]sum   // of large spans that were found to be right; guarded by mu
@@ -26,7 +28,11 @@ type Content struct {
 // blob has. In the cache, which may be nil, id tells it from other layers: it is the
 // layer's digest, or names what else tells its bytes.
 func NewContent(ix *Index, blob Blob, id string, cache *Cache) *Content {
-	return &Content{ix: ix, blob: blob, id: id, cache: cache, flights: make(map[int]*flight), pieces: make(map[int][]sum)}
+	return &Content{
+		ix: ix, blob: blob, id: id, cache: cache,
+		gunzips: sync.Pool{New: func() any { return new(gunzip) }},
+		flights: make(map[int]*flight), pieces: make(map[int][]sum),
+	}
 }
 
 // ReadAt reads from the content of a File of the Index, as io.ReaderAt has it.

@@ -57,7 +57,7 @@ func TestContent(t *testing.T) {
 				ino := find(t, ix, path)
 				for i := range 4 {
 					off := rand.Int64N(int64(len(want)) + 1)
-					p := make([]byte, rand.IntN(200<<10<<(i*2))) // up to 12 MiB
+					p := make([]byte, rand.IntN(200<<10<<i)) // up to 1.6 MiB
 					n, err := c.ReadAt(t.Context(), ino, p, off)
 					want := want[off:min(int64(len(want)), off+int64(len(p)))]
 					if string(p[:n]) != want || err != nil && !errors.Is(err, io.EOF) || n < len(p) && err == nil {
@@ -72,7 +72,7 @@ func TestContent(t *testing.T) {
 // TestReadingOn reads a large span piece by piece and asks the blob for each byte
 // no more than twice.
 func TestReadingOn(t *testing.T) {
-	big := text(4, 20<<20)
+	big := text(4, 16<<20)
 	b := testlayer.Zstd(t, testlayer.Tar(t, testlayer.Reg("big", big)))
 	ix := makeIndex(t, b)
 	counted := &faulty{blob: b}
@@ -113,7 +113,7 @@ func TestDamage(t *testing.T) {
 	for name, b := range inFormats(t, plain) {
 		ix := makeIndex(t, b)
 		failed := 0
-		for range 12 {
+		for range 6 {
 			at := int64(rand.IntN(len(b)))
 			f := &faulty{blob: b, hook: func(_ context.Context, p []byte, off int64) error {
 				if at >= off && at < off+int64(len(p)) {
@@ -141,7 +141,7 @@ func TestDamage(t *testing.T) {
 
 // TestChange changes a large span after its digest matched.
 func TestChange(t *testing.T) {
-	b := testlayer.Zstd(t, testlayer.Tar(t, testlayer.Reg("big", text(6, 20<<20))))
+	b := testlayer.Zstd(t, testlayer.Tar(t, testlayer.Reg("big", text(6, 12<<20))))
 	ix := makeIndex(t, b)
 	f := &faulty{blob: b}
 	read := int64(0)
@@ -175,7 +175,7 @@ func decodedSpan(kind layer.SpanKind, length int, skip, size int64, content stri
 // TestDecoded reads chunks of a table of contents, small ones and large ones, and
 // none that is other than it says.
 func TestDecoded(t *testing.T) {
-	for _, n := range []int{1000, 20 << 20} {
+	for _, n := range []int{1000, 9 << 20} {
 		content := text(7, n)
 		for kind, b := range map[layer.SpanKind][]byte{
 			layer.Stored: []byte(content), layer.GzipAt: testlayer.Gzip(t, []byte(content)), layer.ZstdAt: testlayer.Zstd(t, []byte(content)),

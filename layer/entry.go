@@ -15,10 +15,14 @@
 // A Reader takes memory for the entry at hand, which is bounded, and for the
 // decompressor. What it reads ends at limits that its Options set.
 //
-// An Index is all of a layer's entries, and where in the blob the content of its
-// files lies. ReadTOC makes one of the table of contents that an eStargz or a
-// zstd:chunked has at its end, by the same checks. It counts only if the layer's
-// descriptor names its digest, for it is not the tar and can hide a file of it.
+// An Index is the tree that the entries make, and where in the layer's blob the
+// content of each file lies, as spans that are fetched and decoded by themselves
+// and have a digest each. MakeIndex makes one of all of a layer, in one pass; what
+// Encode writes of it is kept. ReadTOC makes one of the table of contents that an
+// eStargz or a zstd:chunked has at its end, by the same checks. It counts only if
+// the layer's descriptor names its digest, for it is not the tar and can hide a
+// file of it. A Content reads files through an Index: no byte is served that was
+// not held against its span's digest, and so the blob may come from anywhere.
 //
 // The package is a leaf: it knows no store, no registry and no file system.
 package layer

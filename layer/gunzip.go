@@ -57,13 +57,19 @@ func newGunzip(r io.Reader, every int64, raw io.Writer, at func(p point, partial
 // checked.
 func resume(r io.Reader, p point) *gunzip {
 	z := &gunzip{}
+	z.resume(r, p)
+	return z
+}
+
+// resume makes z, whatever it was, what the function resume returns.
+func (z *gunzip) resume(r io.Reader, p point) {
+	*z = gunzip{}
 	z.r, z.base = r, p.in
 	if !p.header {
 		z.member, z.unchecked, z.skip = true, true, uint(p.bits)
 		z.next = copy(z.out[:historySize], p.window)
 		z.summed = z.next
 	}
-	return z
 }
 
 // Read reads what was inflated.

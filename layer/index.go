@@ -32,9 +32,10 @@ type Index struct {
 	DiffID digest.Digest // of the tar, decompressed; "" where only a table of contents was read
 
 	// Nodes are the names. The first is the root, a directory. The children of a
-	// directory lie together, in the order of their names' bytes, behind it.
+	// directory lie together, in the order of their names' bytes, and so do those of
+	// one directory behind those of the one before it.
 	Nodes  []Node
-	Inodes []Inode
+	Inodes []Inode // in the order of the first of Nodes that names each
 
 	Spans  []Span // in the order of the stream, without a gap
 	Length int64  // of the stream, in bytes

@@ -64,7 +64,7 @@ func (c *Content) verify(ctx context.Context, i int) error {
 	raw := &rawRange{off: s.Off, end: s.Off + s.Len, read: func(p []byte, off int64) error { return readFull(ctx, c.blob, p, off) }}
 	r, err := io.Reader(raw), error(nil)
 	if s.Decoded {
-		if r, err = s.decoder(bufio.NewReaderSize(raw, aheadSize)); err != nil {
+		if r, err = s.decoder(bufio.NewReaderSize(raw, aheadSize), new(gunzip)); err != nil {
 			return err
 		}
 	}
@@ -118,10 +118,10 @@ func (r *run) start(pieces []sum) (err error) {
 	check := &checked{span: s, pieces: pieces[r.pos/pieceSize:], left: s.digested() - r.pos}
 	if !s.Decoded {
 		check.r = raw
-		r.decoded, err = s.decoder(bufio.NewReader(check))
+		r.decoded, err = s.decoder(bufio.NewReader(check), new(gunzip))
 		return err
 	}
-	if check.r, err = s.decoder(bufio.NewReaderSize(raw, aheadSize)); err != nil {
+	if check.r, err = s.decoder(bufio.NewReaderSize(raw, aheadSize), new(gunzip)); err != nil {
 		return err
 	}
 	r.decoded = check

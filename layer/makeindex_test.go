@@ -17,9 +17,6 @@ import (
 
 	"distfs/internal/testlayer"
 	"distfs/layer"
-
-	"github.com/google/go-cmp/cmp"
-	"github.com/opencontainers/go-digest"
 )
 
 func makeIndex(tb testing.TB, b []byte) *layer.Index {
@@ -75,7 +72,7 @@ func TestMakeIndex(t *testing.T) {
 		testlayer.Link("h", "d/small"), testlayer.Symlink("l", "d"), testlayer.Reg("d/.wh.gone", ""), testlayer.Reg("none", ""))
 	for name, b := range inFormats(t, plain) {
 		ix := makeIndex(t, b)
-		if ix.DiffID != digest.FromBytes(plain) || ix.Length != int64(len(plain)) || ix.View != layer.ViewTar || ix.Format != layer.Detect(b) {
+		if ix.DiffID.String() != fmt.Sprintf("sha256:%x", sha256.Sum256(plain)) || ix.Length != int64(len(plain)) || ix.View != layer.ViewTar || ix.Format != layer.Detect(b) {
 			t.Errorf("%s: DiffID %s, Length %d, View %d, Format %d", name, ix.DiffID, ix.Length, ix.View, ix.Format)
 		}
 		for path, content := range map[string]string{"d/big": big, "d/small": "content", "h": "content", "none": ""} {
@@ -245,7 +242,7 @@ func TestTarCopy(t *testing.T) {
 	if _, err := layer.MakeIndex(t.Context(), bytes.NewReader(testlayer.Gzip(t, plain)), &layer.Options{Tar: &got}); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(digest.FromBytes(plain), digest.FromBytes(got.Bytes())); diff != "" {
-		t.Error(diff)
+	if !bytes.Equal(got.Bytes(), plain) {
+		t.Errorf("%d bytes, other than the %d of the tar", got.Len(), len(plain))
 	}
 }

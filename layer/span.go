@@ -41,7 +41,9 @@ func (c *Content) load(ctx context.Context, s *Span) ([]byte, error) {
 		}
 		return raw, nil
 	}
-	decoder, err := s.decoder(bytes.NewReader(raw))
+	z := c.gunzips.Get().(*gunzip)
+	defer c.gunzips.Put(z)
+	decoder, err := s.decoder(bytes.NewReader(raw), z)
 	if err != nil {
 		return nil, err
 	}
@@ -71,9 +73,9 @@ func readFull(ctx context.Context, blob Blob, p []byte, off int64) error {
 }
 
 // decoder returns a reader of what the span decodes to, of whose bytes in the blob
-// r is at the first.
-func (s *Span) decoder(r io.Reader) (io.Reader, error) {
-	decoder, err := s.decompress(r)
+// r is at the first. It may be z.
+func (s *Span) decoder(r io.Reader, z *gunzip) (io.Reader, error) {
+	decoder, err := s.decompress(r, z)
 	if err == nil && s.Skip > 0 {
 		_, err = io.CopyN(io.Discard, decoder, s.Skip)
 	}
@@ -83,7 +85,7 @@ func (s *Span) decoder(r io.Reader) (io.Reader, error) {
 	return decoder, nil
 }
 
-func (s *Span) decompress(r io.Reader) (io.Reader, error) {
+func (s *Span) decompress(r io.Reader, z *gunzip) (io.Reader, error) {
 	switch s.Kind {
 	case Stored:
 		return r, nil
@@ -92,9 +94,11 @@ func (s *Span) decompress(r io.Reader) (io.Reader, error) {
 		if err != nil {
 			return nil, err
 		}
-		return resume(r, point{bits: s.Bits, window: window}), nil
+		z.resume(r, point{bits: s.Bits, window: window})
+		return z, nil
 	case GzipAt:
-		return resume(r, point{header: true}), nil
+		z.resume(r, point{header: true})
+		return z, nil
 	case ZstdAt:
 		return zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(1))
 	}
