@@ -146,12 +146,18 @@ func TestTreeErrors(t *testing.T) {
 			t.Errorf("Root of %.60q = %v, want %v", c.layers, err, c.want)
 		}
 	}
-	if got, err := list(tree0()); err != nil || len(got) != 1 {
+	chain, through := "d/", ""
+	for i := range 200 {
+		chain += fmt.Sprintf(" c%d@%sc%d x%d@c0", i, strings.Repeat("./", 1900), i+1, i)
+		through += fmt.Sprintf(" x%d/f=1", i)
+	}
+	if _, err := treeOf(t, chain+" c200@d", through).Root(context.Background()); !errors.Is(err, syscall.EFBIG) {
+		t.Errorf("Root of links to links = %v, want EFBIG", err)
+	}
+	if got, err := list(image.NewTree(0, nil)); err != nil || len(got) != 1 {
 		t.Errorf("no layers make %v, %v, want a root", got, err)
 	}
 }
-
-func tree0() *image.Tree { return image.NewTree(0, nil) }
 
 // TestLayerTree shows a layer as overlayfs wants it.
 func TestLayerTree(t *testing.T) {
