@@ -82,7 +82,7 @@ func (s *settler) implied(ctx context.Context, p *part) error {
 	if err != nil {
 		return err
 	}
-	if err := s.steps.take(p, low); err != nil {
+	if err := s.steps.down(p, low); err != nil {
 		return s.at(p, err)
 	}
 	link := ""
@@ -122,13 +122,18 @@ func (s *settler) follow(ctx context.Context, p *part, link string) error {
 	}
 	to := &s.moved
 	for _, stop := range w.way {
-		if to.below == nil {
-			to.below = make(map[string]*moved)
+		below := to.below[stop.name]
+		if below == nil {
+			if err := s.steps.take(nodeSteps); err != nil { // it takes as much memory as a name
+				return s.at(p, err)
+			}
+			if to.below == nil {
+				to.below = make(map[string]*moved)
+			}
+			below = &moved{}
+			to.below[stop.name] = below
 		}
-		if to.below[stop.name] == nil {
-			to.below[stop.name] = &moved{}
-		}
-		to = to.below[stop.name]
+		to = below
 	}
 	to.nodes = append(to.nodes, p.node)
 	s.gone[p.node] = true

@@ -19,9 +19,10 @@ import (
 //   - A directory is answered for by the uppermost layer that has an entry of it;
 //     what layers below have in it matters once it is listed, or a name is looked
 //     up that the ones above have not.
-//   - A layer that has files without entries of the directories above them waits
+//   - A layer that has names without entries of the directories above them waits
 //     for those below, as far as they tell what these directories are: where they
-//     are links, what the layer has in them is where the links lead.
+//     are links, what the layer has in them is where the links lead. The error is
+//     syscall.ELOOP, syscall.ENAMETOOLONG or syscall.EFBIG if they lead nowhere.
 //   - So does one with hard links to files of the layers below, for these.
 //
 // It differs from unpacking where a layer first has names that lead through a link
@@ -48,8 +49,8 @@ type slot struct {
 }
 
 // NewTree returns the tree of so many layers, lowest first. index returns one's
-// index, the same each time, and may wait until it is made; its errors are
-// returned as they are, and it is asked again.
+// index, the same each time, and may wait until it is made. Its errors are
+// returned, and it is asked again.
 func NewTree(layers int, index func(ctx context.Context, i int) (*layer.Index, error)) *Tree {
 	return &Tree{index: index, layers: make([]slot, layers)}
 }

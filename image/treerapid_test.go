@@ -133,7 +133,7 @@ func TestTreeFollowsLinks(t *testing.T) {
 			layers = append(layers, slices.Concat(hides, plain, hard))
 			slices.Reverse(hides)
 			slices.Reverse(plain)
-			other = append(other, slices.Concat(hides, plain, hard))
+			other = append(other, slices.Concat(plain, hides, hard))
 		}
 		one, err := unpack(t, filepath.Join(dir, "one"), tars(t, layers)...)
 		if err != nil {

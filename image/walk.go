@@ -33,6 +33,7 @@ type steps int64
 const (
 	layerSteps = 256 << 10
 	nodeSteps  = 64  // besides, for each name in it
+	byteSteps  = 64  // bytes of a path that a link makes longer are a step
 	maxLinks   = 255 // on one way
 )
 
@@ -41,16 +42,20 @@ func stepsOf(ix *layer.Index) *steps {
 	return &s
 }
 
-// take takes those from one part down to another, or to where there is none.
-func (s *steps) take(from, to *part) error {
-	*s -= 1 + steps(from.layer)
-	if to != nil {
-		*s += steps(to.layer)
-	}
-	if *s < 0 {
+// take takes n steps.
+func (s *steps) take(n int) error {
+	if *s -= steps(n); *s < 0 {
 		return fmt.Errorf("the ways to the layer's names lead through too many layers, or by too many links: %w", syscall.EFBIG)
 	}
 	return nil
+}
+
+// down takes the steps from one part down to another, or to where there is none.
+func (s *steps) down(from, to *part) error {
+	if to == nil {
+		return s.take(1 + from.layer)
+	}
+	return s.take(1 + from.layer - to.layer)
 }
 
 // to goes on along path.
@@ -82,6 +87,9 @@ func (w *walk) to(ctx context.Context, path string) error {
 			w.way = nil
 		}
 		rest = link + "/" + rest
+		if err := w.steps.take(len(rest) / byteSteps); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -104,13 +112,13 @@ func (w *walk) find(ctx context.Context, name string) (*part, error) {
 		at = w.way[len(w.way)-1].part
 	}
 	if at == nil {
-		return nil, w.steps.take(w.root, w.root)
+		return nil, w.steps.take(1)
 	}
 	p, err := w.tree.find(ctx, at, name)
 	if err != nil {
 		return nil, err
 	}
-	return p, w.steps.take(at, p)
+	return p, w.steps.down(at, p)
 }
 
 // linkOf returns where the link p leads, "" if p is none.

@@ -51,6 +51,7 @@ type place struct {
 const (
 	layerSteps = 256 << 10
 	entrySteps = 64 // besides, for each entry
+	byteSteps  = 64 // bytes of a path that a link makes longer are a step
 	maxLinks   = 40 // on the way to one name, as Linux has it
 )
 
@@ -304,6 +305,7 @@ func (b *builder) resolve(name string) ([]stop, error) {
 				way = nil
 			}
 			rest = target + "/" + rest
+			b.steps -= int64(len(rest) / byteSteps)
 			continue
 		}
 		if len(way) >= MaxDepth-1 { // and then the name itself
