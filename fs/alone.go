@@ -22,7 +22,7 @@ func MountImage(ctx context.Context, dir string, src Source, hosts locator.Hosts
 	root := d.rootfs()
 	root.id = identity{ino: fuse.FUSE_ROOT_ID}
 	s.table = newTable(root)
-	if _, err := root.find(ctx); err != nil {
+	if _, err := root.found(ctx); err != nil {
 		s.close()
 		return nil, fmt.Errorf("mount %s: %w", ref, err)
 	}

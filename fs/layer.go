@@ -205,14 +205,19 @@ func (l *layerFiles) scan(ctx context.Context) (*layer.Index, error) {
 		return nil, err
 	}
 	defer obj.Close()
-	ix, err := layer.MakeIndex(ctx, &objectReader{ctx: ctx, obj: obj}, nil)
-	if err != nil {
-		if wrong := obj.Bad(); wrong != nil {
-			return nil, wrong
-		}
-		return nil, err
+	r := &objectReader{ctx: ctx, obj: obj}
+	ix, err := layer.MakeIndex(ctx, r, nil)
+	if err == nil {
+		err = obj.Verify(ctx)
 	}
-	if err := obj.Verify(ctx); err != nil {
+	switch wrong := obj.Bad(); {
+	case wrong != nil:
+		return nil, wrong
+	case r.err != nil:
+		return nil, r.err
+	case err != nil && ctx.Err() == nil:
+		return nil, fmt.Errorf("%v: %w", err, syscall.EIO) // of whatever kind it is: the layer can't be read
+	case err != nil:
 		return nil, err
 	}
 	want, err := l.diffID(ctx)
@@ -239,6 +244,7 @@ type objectReader struct {
 	ctx context.Context //nolint:containedctx // io.Reader has none, and this one lives as long as one call
 	obj Object
 	off int64
+	err error // that ended it
 }
 
 func (r *objectReader) Read(p []byte) (int, error) {
@@ -246,13 +252,14 @@ func (r *objectReader) Read(p []byte) (int, error) {
 	if n == 0 {
 		return 0, io.EOF
 	}
-	if err := r.obj.Wait(r.ctx, r.off, n); err != nil {
-		return 0, err
+	if r.err = r.obj.Wait(r.ctx, r.off, n); r.err != nil {
+		return 0, r.err
 	}
 	m, err := r.obj.ReadAt(r.ctx, p[:n], r.off)
 	r.off += int64(m)
 	if errors.Is(err, io.EOF) && int64(m) == n {
 		err = nil
 	}
+	r.err = err
 	return m, err
 }

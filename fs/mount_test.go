@@ -78,11 +78,15 @@ func mountBy(tb testing.TB, src *source, opts *fs.Options, by func(string, locat
 	if err != nil {
 		tb.Fatal(err)
 	}
+	src.mounts++
 	m.Mounted, m.agent = mounted, startAgent(tb)
 	tb.Cleanup(func() {
 		m.agent.stop()
 		if err := mounted.Unmount(); err != nil {
 			tb.Error(err)
+		}
+		if src.mounts--; src.mounts > 0 {
+			return // what is open may be the other mounts'
 		}
 		for k, b := range src.blobs {
 			if n := b.openNow(); n != 0 {

@@ -23,7 +23,8 @@ import (
 // A source is an fs.Source in memory. A blob that is added is fetched when it
 // is read; what was gated is fetched only when it is released.
 type source struct {
-	dir string
+	dir    string
+	mounts int // of it
 
 	mu     sync.Mutex
 	blobs  map[string]*blob // by repository and digest

@@ -108,30 +108,40 @@ var (
 func (*treeDir) settled() bool { return true }
 
 func (d *treeDir) lookup(ctx context.Context, name string) (node, error) {
-	if err := d.t.bad(); err != nil {
+	return d.t.lookup(ctx, d.file, d.path, name)
+}
+
+func (d *treeDir) list(ctx context.Context) ([]entry, error) { return d.t.list(ctx, d.file, d.path) }
+
+// lookup finds a name in a directory of the tree, nil for its root, which has that path.
+func (t *tree) lookup(ctx context.Context, dir *image.File, path, name string) (node, error) {
+	if err := t.bad(); err != nil {
 		return nil, err
 	}
-	f, err := d.t.files.Lookup(ctx, d.file, name)
+	f, err := t.files.Lookup(ctx, dir, name)
+	if nothing, ok := errors.AsType[*image.LinkError](err); ok {
+		t.s.log.Warn("a file is not there", "path", join(path, name), "err", nothing)
+	}
 	if errors.Is(err, iofs.ErrNotExist) {
 		return nil, errNever
 	}
 	if err != nil {
 		return nil, err
 	}
-	return d.t.node(ctx, f, join(d.path, name))
+	return t.node(ctx, f, join(path, name))
 }
 
-func (d *treeDir) list(ctx context.Context) ([]entry, error) {
-	if err := d.t.bad(); err != nil {
+func (t *tree) list(ctx context.Context, dir *image.File, path string) ([]entry, error) {
+	if err := t.bad(); err != nil {
 		return nil, err
 	}
-	items, err := d.t.files.List(ctx, d.file)
+	items, err := t.files.List(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
 	entries := make([]entry, len(items))
 	for i, item := range items {
-		id := d.t.identify(item.Kind, join(d.path, item.Name), item.Layer, d.t.firstPath(item.Layer, item.Node))
+		id := t.identify(item.Kind, join(path, item.Name), item.Layer, t.firstPath(item.Layer, item.Node))
 		entries[i] = entry{name: item.Name, mode: modes[item.Kind], ino: id.ino}
 	}
 	return entries, nil

@@ -45,16 +45,19 @@ type treeRoot struct {
 	s    *server
 	path string
 	id   identity
-	find func(ctx context.Context) (*tree, error)
+	find func(ctx context.Context) (*tree, error) // asks for what it is of
 
-	finding flight[*treeDir]
+	finding flight[*tree]
+	asking  flight[struct{}]
 
-	mu  sync.Mutex
-	dir *treeDir // nil until it is found; guarded by mu
+	mu   sync.Mutex
+	tree *tree    // nil until it is found; guarded by mu
+	dir  *treeDir // the root itself, nil until its attributes are asked for; guarded by mu
 }
 
 var (
 	_ = asker((*treeRoot)(nil))
+	_ = directory((*treeRoot)(nil))
 	_ = settledDir((*treeRoot)(nil))
 	_ = attributed((*treeRoot)(nil))
 	_ = listed((*treeRoot)(nil))
@@ -71,7 +74,7 @@ func (r *treeRoot) String() string { return r.path }
 func (*treeRoot) settled() bool { return true }
 
 func (r *treeRoot) attributes() attributes {
-	if dir := r.found(); dir != nil {
+	if dir := r.itself(); dir != nil {
 		return dir.attr
 	}
 	a := directoryAttributes(forever)
@@ -79,61 +82,78 @@ func (r *treeRoot) attributes() attributes {
 	return a
 }
 
-func (r *treeRoot) found() *treeDir {
+func (r *treeRoot) itself() *treeDir {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.dir
 }
 
-// directory returns the directory itself.
-func (r *treeRoot) directory(ctx context.Context) (*treeDir, error) {
-	if dir := r.found(); dir != nil {
-		return dir, nil
+// found returns the tree. It waits for the manifest.
+func (r *treeRoot) found(ctx context.Context) (*tree, error) {
+	r.mu.Lock()
+	t := r.tree
+	r.mu.Unlock()
+	if t != nil {
+		return t, nil
 	}
-	return r.finding.do(ctx, &r.s.tasks, func(ctx context.Context) (*treeDir, error) {
+	return r.finding.do(ctx, &r.s.tasks, func(ctx context.Context) (*tree, error) {
 		t, err := r.find(ctx)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.tree = t
 		}
-		f, err := t.files.Root(ctx)
-		if err != nil {
-			return nil, err
-		}
-		n, err := t.node(ctx, f, r.path)
-		if err != nil {
-			return nil, err
-		}
-		dir := n.(*treeDir)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.dir = dir
-		return dir, nil
+		return t, err
 	})
 }
 
+// ask waits for what the layers say of the root: all of them, often.
 func (r *treeRoot) ask(ctx context.Context) error {
-	_, err := r.directory(ctx)
+	_, err := r.asking.do(ctx, &r.s.tasks, func(ctx context.Context) (struct{}, error) { return struct{}{}, r.askNow(ctx) })
 	return err
 }
 
+func (r *treeRoot) askNow(ctx context.Context) error {
+	t, err := r.found(ctx)
+	if err != nil {
+		return err
+	}
+	f, err := t.files.Root(ctx)
+	if err != nil {
+		return err
+	}
+	n, err := t.node(ctx, f, r.path)
+	if err != nil {
+		return err
+	}
+	dir, ok := n.(*treeDir)
+	if !ok {
+		return fmt.Errorf("the root is no directory: %w", syscall.EIO)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dir = dir
+	return nil
+}
+
 func (r *treeRoot) lookup(ctx context.Context, name string) (node, error) {
-	dir, err := r.directory(ctx)
+	t, err := r.found(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return dir.lookup(ctx, name)
+	return t.lookup(ctx, nil, r.path, name)
 }
 
 func (r *treeRoot) list(ctx context.Context) ([]entry, error) {
-	dir, err := r.directory(ctx)
+	t, err := r.found(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return dir.list(ctx)
+	return t.list(ctx, nil, r.path)
 }
 
 func (r *treeRoot) xattr(name string) (string, error) {
-	dir := r.found()
+	dir := r.itself()
 	if dir == nil {
 		return "", syscall.ENODATA
 	}
@@ -141,7 +161,7 @@ func (r *treeRoot) xattr(name string) (string, error) {
 }
 
 func (r *treeRoot) xattrs() []string {
-	if dir := r.found(); dir != nil {
+	if dir := r.itself(); dir != nil {
 		return dir.xattrs()
 	}
 	return nil
@@ -166,7 +186,7 @@ func (r *treeRoot) begin() *treeRoot {
 	}
 	r.s.beside(func(ctx context.Context) {
 		// Who waits for it hears of an error, and writes it into the log.
-		if t, err := r.find(ctx); err == nil {
+		if t, err := r.found(ctx); err == nil {
 			t.beginAll(ctx)
 		}
 	})
