@@ -120,6 +120,7 @@ const manyFiles = 5000
 // changesLayer has what is rare in what packages have, and changes every kind of
 // file into another.
 func changesLayer(t *testing.T) []testlayer.File {
+	t.Helper()
 	reg, dir, symlink, link := testlayer.Reg, testlayer.Dir, testlayer.Symlink, testlayer.Link
 	files := []testlayer.File{
 		with(dir("dev/"), at(1_600_000_000, 0)), with(dir("proc/"), mode(0o555)), with(dir("sys/"), mode(0o555)),

@@ -18,6 +18,7 @@ import (
 // checkReadOnlyPOSIX asks a tree of the Debian image, at root, for what POSIX
 // has of a read-only file system.
 func checkReadOnlyPOSIX(t *testing.T, root string) {
+	t.Helper()
 	t.Run("nothing can be changed", func(t *testing.T) { checkReadOnly(t, root) })
 	t.Run("errors", func(t *testing.T) { checkErrors(t, root) })
 	t.Run("directories", func(t *testing.T) { checkDirectories(t, filepath.Join(root, "opt/many"), manyFiles-1) })
@@ -27,6 +28,7 @@ func checkReadOnlyPOSIX(t *testing.T, root string) {
 }
 
 func checkReadOnly(t *testing.T, root string) {
+	t.Helper()
 	file, dir, link, absent := root+"/srv/noted", root+"/srv/noted.d", root+"/srv/link", root+"/srv/absent"
 	now := []unix.Timespec{{}, {}}
 	opened := func(flags int) func() error {
@@ -74,6 +76,7 @@ func checkReadOnly(t *testing.T, root string) {
 }
 
 func checkErrors(t *testing.T, root string) {
+	t.Helper()
 	open := func(name string, flags int) func() error {
 		return func() error {
 			fd, err := unix.Open(root+"/"+name, flags, 0)
@@ -165,6 +168,7 @@ func readDirents(t *testing.T, fd int) (list []dirent) {
 // checkDirectories reads a directory of n names: once, from the start again, and
 // from every place that it was told of.
 func checkDirectories(t *testing.T, dir string, n int) {
+	t.Helper()
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	must(t, err)
 	defer unix.Close(fd)
@@ -207,6 +211,7 @@ func checkDirectories(t *testing.T, dir string, n int) {
 }
 
 func checkLinks(t *testing.T, root string) {
+	t.Helper()
 	var one, three, link unix.Stat_t
 	must(t, unix.Lstat(root+"/srv/one", &one), unix.Lstat(root+"/usr/share/menu/three", &three), unix.Lstat(root+"/srv/nowhere", &link))
 	if one.Ino != three.Ino || one.Nlink != 2 || three.Nlink != 2 {
@@ -223,6 +228,7 @@ func checkLinks(t *testing.T, root string) {
 
 // checkReads reads a file of 26 MiB in every way.
 func checkReads(t *testing.T, path string) {
+	t.Helper()
 	want, err := os.ReadFile(path)
 	must(t, err)
 	f, err := os.Open(path)
@@ -262,6 +268,7 @@ func checkReads(t *testing.T, path string) {
 }
 
 func checkAttributes(t *testing.T, root string) {
+	t.Helper()
 	for _, name := range []string{"srv/large", "srv/empty", "srv/one", "usr/bin/ping"} {
 		var st unix.Stat_t
 		must(t, unix.Lstat(filepath.Join(root, name), &st))
@@ -288,6 +295,7 @@ func checkAttributes(t *testing.T, root string) {
 
 // checkUsers asks as root and as nobody, at a mount of root's with --allow-other.
 func checkUsers(t *testing.T, root string) {
+	t.Helper()
 	for _, c := range []struct {
 		script       string
 		root, nobody bool // may
@@ -312,6 +320,7 @@ func checkUsers(t *testing.T, root string) {
 
 // checkAlone asks as nobody at a mount of nobody's own, to whom all is open.
 func checkAlone(t *testing.T, root string) {
+	t.Helper()
 	for _, script := range []string{"cat etc/secret", "ls etc/debian_version", "ls root", "find . -type f -exec cat {} +"} {
 		if out, err := runAs(t, nobody, root, script); err != nil {
 			t.Errorf("%s as who mounted: %v, %.1000s", script, err, out)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -162,14 +163,16 @@ func TestOddImage(t *testing.T) {
 	needUmoci(t)
 	needFUSE(t)
 	dir, bin := t.TempDir(), build(t)
-	layout, tars := filepath.Join(dir, "layout"), oddTars(t, dir)
+	layout := filepath.Join(dir, "layout")
+	tars, dense := oddTars(t, dir)
 	d := &debian{host: string(startDistribution(t))}
 	since := time.Now().Add(-time.Second)
 	for tag, f := range map[string]formats.Format{"gzip": formats.Gzip, "zstd": formats.Zstd} {
 		must(t, formats.Add(layout, tag, tars, f))
 		d.push(t, layout, tag)
 	}
-	want := readTree(t, unpackByUmoci(t, layout, "gzip"))
+	must(t, formats.Add(layout, "dense", dense, formats.Gzip))
+	want := readTree(t, unpackByUmoci(t, layout, "dense"))
 	for _, tag := range []string{"gzip", "zstd"} {
 		t.Run(tag, func(t *testing.T) {
 			m := serve(t, bin, t.TempDir())
@@ -179,8 +182,9 @@ func TestOddImage(t *testing.T) {
 }
 
 // oddTars makes the tars of an image whose second and third layer GNU tar makes of
-// files with holes, in both of its ways to say so.
-func oddTars(t *testing.T, dir string) []string {
+// files with holes, in both of its ways to say so; and the same without holes, for
+// umoci does not know one of them.
+func oddTars(t *testing.T, dir string) (sparse, dense []string) {
 	t.Helper()
 	reg, link := testlayer.Reg, testlayer.Link
 	holes := filepath.Join(dir, "holes")
@@ -197,12 +201,21 @@ func oddTars(t *testing.T, dir string) []string {
 		reg("twice", "the first"), with(reg("twice", "the second"), mode(0o640)),
 	}
 	later := []testlayer.File{reg("lib/through", "a link"), reg("way/too", "through two"), link("hard", "lib/file"), reg("d\xe9/.wh.f", ""), reg("d\xe9/g", "below")}
-	tars := []string{filepath.Join(dir, "0.tar"), filepath.Join(dir, "1.tar"), filepath.Join(dir, "2.tar"), filepath.Join(dir, "3.tar")}
-	writeFile(t, tars[0], testlayer.Tar(t, first...))
-	run(t, "tar", "-S", "--format=posix", "-C", dir, "-cf", tars[1], "holes")
-	run(t, "tar", "-S", "--format=gnu", "-C", dir, "--transform=s/holes/gnu/", "-cf", tars[2], "holes")
-	writeFile(t, tars[3], testlayer.Tar(t, later...))
-	return tars
+	for i := range 4 {
+		sparse = append(sparse, filepath.Join(dir, fmt.Sprintf("%d.tar", i)))
+	}
+	writeFile(t, sparse[0], testlayer.Tar(t, first...))
+	writeFile(t, sparse[3], testlayer.Tar(t, later...))
+	dense = slices.Clone(sparse)
+	for i, args := range [][]string{1: {"--format=posix"}, 2: {"--format=gnu", "--transform=s/holes/gnu/"}} {
+		if len(args) > 0 {
+			dense[i] += ".dense"
+			args = append(args, "-C", dir, "holes", "-cf")
+			run(t, "tar", append(slices.Clone(args), dense[i])...)
+			run(t, "tar", append(args, sparse[i], "-S")...)
+		}
+	}
+	return sparse, dense
 }
 
 func writeSparse(t *testing.T, path string, size int64, data map[int64]string) {

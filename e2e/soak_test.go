@@ -255,9 +255,19 @@ func (s *soak) list(root, dir string) error {
 func (s *soak) misbehave() {
 	at := s.chance.Int64N(1 << 20)
 	faults := []testregistry.Fault{
-		{Act: testregistry.Status, Code: 500}, {Act: testregistry.Status, Code: 503}, {Act: testregistry.Status, Code: 429}, {Act: testregistry.Status, Code: 404},
-		{Act: testregistry.Cut, At: at}, {Act: testregistry.Short, At: at}, {Act: testregistry.ShortRange, At: at}, {Act: testregistry.FlipBit, At: at},
-		{Act: testregistry.StallBody, At: at}, {Act: testregistry.StallHeaders}, {Act: testregistry.WrongTotal, At: 1}, {Act: testregistry.IgnoreRange}, {Act: testregistry.HTML},
+		{Act: testregistry.Status, Code: 500},
+		{Act: testregistry.Status, Code: 503},
+		{Act: testregistry.Status, Code: 429},
+		{Act: testregistry.Status, Code: 404},
+		{Act: testregistry.Cut, At: at},
+		{Act: testregistry.Short, At: at},
+		{Act: testregistry.ShortRange, At: at},
+		{Act: testregistry.FlipBit, At: at},
+		{Act: testregistry.StallBody, At: at},
+		{Act: testregistry.StallHeaders},
+		{Act: testregistry.WrongTotal, At: 1},
+		{Act: testregistry.IgnoreRange},
+		{Act: testregistry.HTML},
 	}
 	if n := s.chance.IntN(len(faults) + 1); n < len(faults) {
 		f := faults[n]
@@ -337,7 +347,7 @@ func (s *soak) look() (u usage, err error) {
 	if u.kib, err = number(status, "VmRSS:"); err != nil {
 		return u, err
 	}
-	resp, err := http.Get(metricsURL.FindString(s.mount.said())) //nolint:noctx // of a daemon of ours
+	resp, err := http.Get(metricsURL.FindString(s.mount.said()))
 	if err != nil {
 		return u, err
 	}
@@ -398,4 +408,3 @@ func median(samples []usage, of func(usage) int64) int64 {
 	slices.Sort(all)
 	return all[len(all)/2]
 }
-

@@ -76,7 +76,7 @@ func readFile(path string) (*file, error) {
 	f := &file{mode: st.Mode, uid: st.Uid, gid: st.Gid, mtime: time.Unix(st.Mtim.Unix()), ino: st.Ino}
 	kind := st.Mode & unix.S_IFMT
 	if kind != unix.S_IFDIR {
-		f.links, f.size = uint64(st.Nlink), st.Size
+		f.links, f.size = uint64(st.Nlink), st.Size //nolint:unconvert // it has 32 bits elsewhere
 	}
 	var err error
 	switch kind {
