@@ -38,6 +38,11 @@ func serveAs(t *testing.T, user uint32, bin, store string, args ...string) *serv
 	t.Helper()
 	s := &served{dir: filepath.Join(t.TempDir(), "mnt"), user: user}
 	must(t, os.Mkdir(s.dir, 0o755), os.Chown(s.dir, int(user), -1), os.MkdirAll(store, 0o700), os.Chown(store, int(user), -1))
+	if user != uint32(os.Getuid()) {
+		for _, path := range []string{s.dir, store, bin} {
+			public(t, path)
+		}
+	}
 	must(t, s.start(bin, store, args))
 	t.Cleanup(func() {
 		if s.cmd.ProcessState == nil {
@@ -52,12 +57,20 @@ func serveAs(t *testing.T, user uint32, bin, store string, args ...string) *serv
 	return s
 }
 
+// public lets all users come to what is at path, in folders of tests.
+func public(t *testing.T, path string) {
+	t.Helper()
+	for dir := filepath.Dir(path); strings.HasPrefix(dir, os.TempDir()+"/"); dir = filepath.Dir(dir) {
+		must(t, os.Chmod(dir, 0o755))
+	}
+}
+
 // start runs it and waits until it serves, or has ended.
 func (s *served) start(bin, store string, args []string) error {
 	s.cmd = exec.Command(bin, append(append([]string{"--store", store, "mount"}, args...), s.dir)...)
 	if uint32(os.Getuid()) != s.user {
 		s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: s.user, Gid: s.user}}
-		s.cmd.Env = append(os.Environ(), "HOME="+store, "XDG_RUNTIME_DIR=", "XDG_CONFIG_HOME="+store)
+		s.cmd.Env = append(os.Environ(), "HOME="+store, "XDG_RUNTIME_DIR="+store, "XDG_CONFIG_HOME="+store)
 	}
 	out, err := s.cmd.StderrPipe()
 	if err != nil {

@@ -40,7 +40,9 @@ func TestDebian(t *testing.T) {
 		checkReadOnlyPOSIX(t, d.image(serve(t, d.bin, d.store, "--allow-other"), "gzip")+"/rootfs")
 	})
 	t.Run("users", func(t *testing.T) {
-		checkUsers(t, d.image(serve(t, d.bin, d.store, "--allow-other"), "gzip")+"/rootfs")
+		m := serve(t, d.bin, d.store, "--allow-other")
+		public(t, m.dir)
+		checkUsers(t, d.image(m, "gzip")+"/rootfs")
 	})
 	t.Run("a user's own", func(t *testing.T) {
 		openDevice(t)
@@ -112,6 +114,7 @@ func imageDir(m *served, host, repo, tag string) string {
 
 // test reads the image in one format, all from the registry.
 func (d *debian) test(t *testing.T, tag string) {
+	t.Helper()
 	store := t.TempDir()
 	if tag == "gzip" {
 		store = d.store

@@ -216,6 +216,7 @@ func TestDifferences(t *testing.T) {
 		t.Skip("not root: it makes devices and changes owners")
 	}
 	sample := func(t *testing.T) string {
+		t.Helper()
 		dir := t.TempDir()
 		path := filepath.Join(dir, "d/f")
 		writeFile(t, path, []byte("content"))
