@@ -20,6 +20,9 @@ import (
 // TestDebian mounts a Debian image of four layers, in every format, and compares its
 // trees with what umoci makes of the gzip image, to the last attribute and byte.
 func TestDebian(t *testing.T) {
+	if raceEnabled {
+		t.Skip("it reads gigabytes: with the race detector TestTreesByChance and TestOddImage have to do")
+	}
 	needUmoci(t)
 	needFUSE(t)
 	d := newDebian(t)
