@@ -26,7 +26,7 @@ func TestDebian(t *testing.T) {
 	needUmoci(t)
 	needFUSE(t)
 	d := newDebian(t)
-	for _, tag := range []string{"gzip", "zstd", "estargz", "zchunked", "zchunked-1.9"} {
+	for _, tag := range []string{"gzip", "zstd", "estargz", "zchunked", oldChunked} {
 		t.Run(tag, func(t *testing.T) { d.test(t, tag) })
 	}
 	t.Run("tar of estargz", func(t *testing.T) { // which has the times that the table of contents has not
@@ -62,7 +62,10 @@ type debian struct {
 	since time.Time // when umoci began
 }
 
-const debianRepo = "team/debian"
+const (
+	debianRepo = "team/debian"
+	oldChunked = "zchunked-1.9" // the tag of what Debian's skopeo made
+)
 
 func newDebian(t *testing.T) *debian {
 	t.Helper()
@@ -71,7 +74,7 @@ func newDebian(t *testing.T) *debian {
 	tars := debianTars(t, dir)
 	d := &debian{bin: build(t), host: string(startDistribution(t)), store: filepath.Join(dir, "store"), since: time.Now().Add(-time.Second)}
 	must(t, formats.Add(layout, "gzip", tars, formats.Gzip, formats.GzipMembers))
-	d.pushChunked(t, layout, "gzip", "zchunked-1.9")
+	d.pushChunked(t, layout, "gzip", oldChunked)
 	for tag, f := range map[string]formats.Format{"zstd": formats.Zstd, "estargz": formats.EStargz, "zchunked": formats.ZstdChunked} {
 		must(t, formats.Add(layout, tag, tars, f))
 		d.push(t, layout, tag)
@@ -129,6 +132,9 @@ func (d *debian) test(t *testing.T, tag string) {
 		first = readTree(t, d.image(all, tag)+"/rootfs")
 		same.sameTrees(t, d.want, first)
 	})
+	if tag == oldChunked { // of which only the table of contents is another
+		return
+	}
 	t.Run("overlay", func(t *testing.T) {
 		over := same
 		over.links = true // the kernel's overlay counts the names that upper layers hide
