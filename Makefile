@@ -1,6 +1,7 @@
 # make demo    build, mount the small image in testdata, look at it, unmount
 # make test    every test, with real mounts and a real registry
 # make ci      .ci/run: demo, test, lint, race, a short run of every fuzz target
+# make soak    uses a mount for half an hour and sees that it does not grow; SOAK=5m makes it shorter
 # make bench   Go's benchmarks, and a table that compares with other tools
 #
 # Everything works as root or as a user with sudo; what is missing is installed, and said.
@@ -8,12 +9,13 @@
 GO       ?= go
 FUZZTIME ?= 10s
 TIMEOUT  ?= 40m
+SOAK     ?= 30m
 LINT      = $(GO) tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
 
 # The commands that tests run, and the Debian packages that have them.
-NEEDS = fusermount3:fuse3 jq:jq python3:python3 getfattr:attr curl:curl umoci:umoci skopeo:skopeo automount:autofs
+NEEDS = fusermount3:fuse3 jq:jq python3:python3 getfattr:attr curl:curl umoci:umoci skopeo:skopeo automount:autofs mmdebstrap:mmdebstrap
 
-.PHONY: build demo test race lint fmt fuzz bench ci clean
+.PHONY: build demo test race lint fmt fuzz soak bench ci clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o bin/distfs ./cmd/distfs
@@ -41,6 +43,10 @@ fmt:
 
 fuzz:
 	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
+
+soak:
+	scripts/need.sh $(NEEDS)
+	cd e2e && $(GO) test -timeout 0 -run '^TestSoak$$' -soak $(SOAK) -v .
 
 # e2e/bench prints the table of docs/benchmarks.md; BENCH="-n 3 -size 268435456" makes it shorter.
 bench:

@@ -3,8 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
-	"crypto/sha256"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -12,102 +11,64 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"distfs/e2e/formats"
 )
 
 // An image of four layers, like one that packages were installed into: many
 // small files that compress well, a few large ones that do so less, files that
-// change and go from layer to layer. Some 315 MB as gzip, 670 MB as files.
+// change and go from layer to layer. Some 278 MB as gzip, 600 MB as files.
 const (
 	layerFiles = 5400
-	imageTag   = "1"
+	imageTag   = "1" // as gzip
+
+	osRelease   = "usr/lib/os-release" // in the lowest layer
+	bigFile     = "opt/data"           // in the uppermost
+	bigFileSize = 64 << 20
 )
 
 // layerLibs is how many large files each layer has: layers are as unequal as
 // those of images are.
-var layerLibs = []int{14, 9, 26, 15}
+var layerLibs = []int{10, 6, 18, 10}
 
-// imageLayout makes the image, once, as an OCI image layout.
-func (b *bench) imageLayout() (dir string, err error) {
-	dir = b.path("image")
+// imageTar makes the image's tars, once, and returns their names.
+func (b *bench) imageTars() ([]string, error) {
+	var tars []string
+	for n := range layerLibs {
+		name := b.path(fmt.Sprintf("layer%d.tar", n))
+		tars = append(tars, name)
+		if _, err := os.Stat(name); err == nil {
+			continue
+		}
+		f, err := os.Create(name + ".part")
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		if err := errors.Join(writeTar(f, n), os.Rename(f.Name(), name)); err != nil {
+			return nil, err
+		}
+	}
+	return tars, nil
+}
+
+// imageFormats are the formats in which the image is made, by its tags.
+var imageFormats = map[string]formats.Format{imageTag: formats.Gzip, "estargz": formats.EStargz, "zchunked": formats.ZstdChunked}
+
+// imageLayout makes the image in a format, once, as an OCI image layout of its own.
+func (b *bench) imageLayout(tag string) (dir string, err error) {
+	dir = b.path("image-" + tag)
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
-	if err := os.MkdirAll(dir+"/blobs/sha256", 0o755); err != nil {
-		return "", err
-	}
-	l := layoutWriter(dir)
-	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
-	config := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}}
-	config.RootFS.Type = "layers"
-	for n := range layerLibs {
-		desc, diffID, err := l.layer(n)
-		if err != nil {
-			return "", err
-		}
-		m.Layers = append(m.Layers, desc)
-		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diffID)
-	}
-	if m.Config, err = l.document(ocispec.MediaTypeImageConfig, config); err != nil {
-		return "", err
-	}
-	desc, err := l.document(ocispec.MediaTypeImageManifest, m)
+	tars, err := b.imageTars()
 	if err != nil {
 		return "", err
 	}
-	desc.Annotations = map[string]string{ocispec.AnnotationRefName: imageTag}
-	index, err := json.Marshal(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, Manifests: []ocispec.Descriptor{desc}})
-	if err != nil {
+	part := dir + ".part"
+	if err := errors.Join(os.RemoveAll(part), formats.Add(part, tag, tars, imageFormats[tag])); err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(dir+"/index.json", index, 0o644); err != nil {
-		return "", err
-	}
-	return dir, os.WriteFile(dir+"/oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o644)
-}
-
-// A layoutWriter writes blobs into an OCI image layout.
-type layoutWriter string
-
-func (l layoutWriter) blob(d digest.Digest) string { return string(l) + "/blobs/sha256/" + d.Encoded() }
-
-func (l layoutWriter) document(mediaType string, v any) (ocispec.Descriptor, error) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(b), Size: int64(len(b))}
-	return desc, os.WriteFile(l.blob(desc.Digest), b, 0o644)
-}
-
-// layer writes the n-th layer and returns it with the digest of its tar.
-func (l layoutWriter) layer(n int) (ocispec.Descriptor, digest.Digest, error) {
-	none := ocispec.Descriptor{}
-	f, err := os.CreateTemp(string(l), "layer")
-	if err != nil {
-		return none, "", err
-	}
-	defer f.Close()
-	blob, plain := sha256.New(), sha256.New()
-	z, err := gzip.NewWriterLevel(io.MultiWriter(f, blob), gzip.DefaultCompression)
-	if err != nil {
-		return none, "", err
-	}
-	if err := writeTar(io.MultiWriter(z, plain), n); err != nil {
-		return none, "", err
-	}
-	if err := z.Close(); err != nil {
-		return none, "", err
-	}
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return none, "", err
-	}
-	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.NewDigest(digest.SHA256, blob), Size: size}
-	return desc, digest.NewDigest(digest.SHA256, plain), os.Rename(f.Name(), l.blob(desc.Digest))
+	return dir, os.Rename(part, dir)
 }
 
 // writeTar writes the n-th layer's tar.
@@ -153,6 +114,18 @@ func writeTar(to io.Writer, n int) error {
 	noise(r, large)
 	if err := put(&tar.Header{Name: fmt.Sprintf("usr/lib/data%d", n), Mode: 0o644}, large); err != nil {
 		return err
+	}
+	switch n {
+	case 0:
+		if err := put(&tar.Header{Name: osRelease, Mode: 0o644}, []byte("ID=bench\n")); err != nil {
+			return err
+		}
+	case len(layerLibs) - 1:
+		content := text(r, words, bigFileSize)
+		noise(r, content[:bigFileSize/4])
+		if err := put(&tar.Header{Name: bigFile, Mode: 0o644}, content); err != nil {
+			return err
+		}
 	}
 	return w.Close()
 }

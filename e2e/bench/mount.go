@@ -27,8 +27,8 @@ var errDevice = errors.New("needs a /dev/fuse that is open to all")
 // nobody is who has no rights here, neither passthrough nor a larger read-ahead.
 const nobody = 65534
 
-// mount starts a daemon on the store, as root or as nobody.
-func (b *bench) mount(store string, root bool) (*mount, error) {
+// mount starts a daemon on the store, as root or as nobody, with further arguments.
+func (b *bench) mount(store string, root bool, args ...string) (*mount, error) {
 	m := &mount{b: b, dir: b.path("mnt")}
 	if !root {
 		if info, err := os.Stat("/dev/fuse"); err != nil || info.Mode()&0o006 != 0o006 {
@@ -48,7 +48,7 @@ func (b *bench) mount(store string, root bool) (*mount, error) {
 			return nil, err
 		}
 	}
-	m.cmd = m.command(b.distfs, "mount", "--store", store, m.dir)
+	m.cmd = m.command(b.distfs, append(append([]string{"mount", "--store", store}, args...), m.dir)...)
 	out, err := m.cmd.StderrPipe()
 	if err != nil {
 		return nil, err

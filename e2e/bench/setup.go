@@ -32,14 +32,14 @@ type bench struct {
 	registry *exec.Cmd
 	peak     int64 // memory of the daemons so far, in KiB
 
-	imageThere bool  // in the registry
-	imagePeak  int64 // memory of the commands on it so far, in KiB
+	served    map[string]bool // the tags of the image that are in the registry
+	imagePeak int64           // memory of the commands on it so far, in KiB
 }
 
 const repo = "bench/blob"
 
 func newBench(ctx context.Context, dir string) (*bench, error) {
-	b := &bench{ctx: ctx, dir: dir, distfs: filepath.Join(dir, "distfs"), crane: filepath.Join(dir, "crane"), file: filepath.Join(dir, "blob")}
+	b := &bench{ctx: ctx, dir: dir, distfs: filepath.Join(dir, "distfs"), crane: filepath.Join(dir, "crane"), file: filepath.Join(dir, "blob"), served: make(map[string]bool)}
 	if err := b.build(); err != nil {
 		return nil, err
 	}

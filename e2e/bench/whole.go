@@ -12,24 +12,28 @@ import (
 
 	"distfs/internal/slowlink"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 const imageRepo = "bench/image"
 
-// imageServed has the image in the registry.
-func (b *bench) imageServed() error {
-	dir, err := b.imageLayout()
-	if err != nil || b.imageThere {
+// imageServed has the image in the registry, as gzip.
+func (b *bench) imageServed() error { return b.formatServed(imageTag) }
+
+// formatServed has the image in the registry, in the format of that tag.
+func (b *bench) formatServed(tag string) error {
+	dir, err := b.imageLayout(tag)
+	if err != nil || b.served[tag] {
 		return err
 	}
-	b.imageThere = true
-	_, err = timed(b.skopeoPush(dir, b.host))
+	b.served[tag] = true
+	_, err = timed(b.skopeoPush(dir, tag, b.host))
 	return err
 }
 
-func (b *bench) skopeoPush(layout, host string) *exec.Cmd {
-	return exec.CommandContext(b.ctx, "skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false", "oci:"+layout+":"+imageTag, "docker://"+host+"/"+imageRepo+":"+imageTag)
+func (b *bench) skopeoPush(layout, tag, host string) *exec.Cmd {
+	return exec.CommandContext(b.ctx, "skopeo", "--insecure-policy", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false", "oci:"+layout+":"+tag, "docker://"+host+"/"+imageRepo+":"+tag)
 }
 
 // own runs distfs on the store that all of these cases use, and notes its memory.
@@ -145,34 +149,40 @@ func (b *bench) curlAndTar() (time.Duration, error) {
 	if err := fresh(b.path("tarred")); err != nil {
 		return 0, err
 	}
-	layers, err := b.layers()
+	layers, err := b.layers(imageTag)
 	if err != nil {
 		return 0, err
 	}
 	script := `mkdir "$1"; d="$1"; shift; for u; do curl -sS "$u" | tar xz -C "$d" || exit 1; done`
 	args := []string{"-c", script, "sh", b.path("tarred")}
 	for _, l := range layers {
-		args = append(args, "http://"+b.host+"/v2/"+imageRepo+"/blobs/"+l.Digest.String())
+		args = append(args, b.layerURL(l.Digest))
 	}
 	return timed(exec.CommandContext(b.ctx, "sh", args...))
 }
 
-func (b *bench) layers() ([]ocispec.Descriptor, error) {
-	l := layoutWriter(b.path("image"))
-	file, err := os.ReadFile(string(l) + "/index.json")
-	if err != nil {
-		return nil, err
-	}
+func (b *bench) layerURL(dgst digest.Digest) string {
+	return "http://" + b.host + "/v2/" + imageRepo + "/blobs/" + dgst.String()
+}
+
+// layers are those of the image in a format.
+func (b *bench) layers(tag string) ([]ocispec.Descriptor, error) {
 	var index ocispec.Index
-	if err := json.Unmarshal(file, &index); err != nil {
-		return nil, err
-	}
-	if file, err = os.ReadFile(l.blob(index.Manifests[0].Digest)); err != nil {
-		return nil, err
-	}
 	var m ocispec.Manifest
-	err = json.Unmarshal(file, &m)
+	dir := b.path("image-" + tag)
+	if err := readJSON(dir+"/index.json", &index); err != nil {
+		return nil, err
+	}
+	err := readJSON(dir+"/blobs/sha256/"+index.Manifests[0].Digest.Encoded(), &m)
 	return m.Layers, err
+}
+
+func readJSON(name string, v any) error {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, v)
 }
 
 // pushImage compares sending the image to a registry that has nothing.
@@ -206,7 +216,9 @@ func (b *bench) pushImage() (string, string, error) {
 		toEmpty(func(host string) (time.Duration, error) {
 			return b.own("push", "--progress=none", ref, host+"/"+imageRepo+":"+imageTag)
 		}),
-		toEmpty(func(host string) (time.Duration, error) { return timed(b.skopeoPush(b.path("image"), host)) }))
+		toEmpty(func(host string) (time.Duration, error) {
+			return timed(b.skopeoPush(b.path("image-"+imageTag), imageTag, host))
+		}))
 	if err != nil {
 		return "", "", err
 	}
