@@ -150,9 +150,13 @@ func (l *layerFiles) load(ctx context.Context) (*layer.Index, error) {
 	}
 	ix, err := l.scan(ctx)
 	if err == nil {
-		l.keep(ix)
+		err = l.compareDiffID(ctx, ix)
 	}
-	return ix, err
+	if err != nil {
+		return nil, err
+	}
+	l.keep(ix)
+	return ix, nil
 }
 
 // kept returns the index that the store has. Where another repository's layer made
@@ -170,7 +174,7 @@ func (l *layerFiles) kept(ctx context.Context) (*layer.Index, error) {
 		l.s.log.Warn("the kept index is made anew", "layer", l.desc.Digest, "err", err)
 		return nil, nil
 	}
-	if l.s.opts.DistrustTOC && ix.View == layer.ViewTOC {
+	if l.s.opts.DistrustTOC && ix.View != layer.ViewTar {
 		return nil, nil
 	}
 	return ix, l.answered(ctx)
@@ -197,8 +201,7 @@ func (l *layerFiles) keep(ix *layer.Index) {
 	}
 }
 
-// scan reads all of the layer, and returns its index once the digests matched: that
-// of the layer, and that of the tar where the config says one.
+// scan reads all of the layer, and returns its index once the layer's digest matched.
 func (l *layerFiles) scan(ctx context.Context) (*layer.Index, error) {
 	obj, err := l.s.src.Open(ctx, l.loc, l.desc)
 	if err != nil {
@@ -220,24 +223,21 @@ func (l *layerFiles) scan(ctx context.Context) (*layer.Index, error) {
 	case err != nil:
 		return nil, err
 	}
-	want, err := l.diffID(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("the image's config: %w", err)
-	}
-	if want != "" && want.Algorithm() == digest.SHA256 && want != ix.DiffID {
-		return nil, &diffIDError{ix.DiffID, want}
-	}
 	return ix, nil
 }
 
-// A diffIDError is a layer whose tar is another one than the image's config names.
-type diffIDError struct{ is, want digest.Digest }
-
-func (e *diffIDError) Error() string {
-	return fmt.Sprintf("its tar has the digest %s, and not %s as the image's config says", e.is, e.want)
+// compareDiffID compares the digest of the layer's tar with the one that the image's
+// config says, where it says one.
+func (l *layerFiles) compareDiffID(ctx context.Context, ix *layer.Index) error {
+	want, err := l.diffID(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the image's config: %w", err)
+	case want != "" && want.Algorithm() == digest.SHA256 && want != ix.DiffID:
+		return fmt.Errorf("its tar has the digest %s, and not %s as the image's config says: %w", ix.DiffID, want, syscall.EIO)
+	}
+	return nil
 }
-
-func (e *diffIDError) Is(target error) bool { return target == syscall.EIO }
 
 // An objectReader reads an object from its start to its end.
 type objectReader struct {

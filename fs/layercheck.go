@@ -11,7 +11,8 @@ import (
 )
 
 // A tocCheck holds a layer's table of contents against its tar, once, as soon as all
-// of the layer is here: the table can hide what the tar has.
+// of the layer is here: the table can hide what the tar has. The diffID does not
+// count: tools have written layers with another one than their tar has.
 type tocCheck struct {
 	mu     sync.Mutex
 	looked time.Time // when it was looked whether all is here; guarded by mu
@@ -38,7 +39,9 @@ func (l *layerFiles) check() {
 		}
 		switch {
 		case err == nil:
-			l.keep(tar) // the next mount has the tar's
+			held := *ix
+			held.View = layer.ViewHeld
+			l.keep(&held) // the next mount need not look
 		case differs(err):
 			l.condemn(err)
 		case ctx.Err() == nil:
@@ -49,9 +52,8 @@ func (l *layerFiles) check() {
 
 // differs says whether err is what was found, and not that it can't be looked.
 func differs(err error) bool {
-	_, toc := errors.AsType[*layer.DifferenceError](err)
-	_, tar := errors.AsType[*diffIDError](err)
-	return toc || tar
+	_, is := errors.AsType[*layer.DifferenceError](err)
+	return is
 }
 
 func (c *tocCheck) due() bool {

@@ -75,7 +75,7 @@ func (n *treeNode) origin(name string) (string, error) {
 			return string(contentDigest(ino)), nil
 		}
 	case "view":
-		if ix := l.held(); ix != nil && ix.View == layer.ViewTOC {
+		if ix := l.held(); ix != nil && ix.View != layer.ViewTar {
 			return "toc", nil
 		}
 		return "tar", nil

@@ -12,7 +12,7 @@ import (
 // check says what of the Index is not as the types' comments have it, so that who
 // reads it would go wrong.
 func (ix *Index) check() error {
-	if ix.View > ViewTOC || ix.Format > ZstdChunked {
+	if ix.View > ViewHeld || ix.Format > ZstdChunked {
 		return wrong("format", int(ix.Format))
 	}
 	if ix.DiffID != "" && (ix.DiffID.Validate() != nil || ix.DiffID.Algorithm() != digest.SHA256) {

@@ -56,9 +56,10 @@ func readEStargz(ctx context.Context, blob Blob, dgst string) (*Index, error) {
 }
 
 // estargzTail guesses how much of a layer's end has the table of contents. Of
-// Debian's packages it is a sixtieth of the layer.
+// Debian's packages it is a sixtieth of the layer, of large files nothing to speak of;
+// a second request for a longer one costs less than much that is read in vain.
 func estargzTail(size int64) int64 {
-	const least, most = 64 << 10, 1 << 20
+	const least, most = 64 << 10, 384 << 10
 	return min(size, max(least, min(size/48, most)))
 }
 
