@@ -9,15 +9,15 @@ import (
 	iofs "io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 
-// Files of trees are derived: they are made again from a layer. So nothing of them is synced. Of this boot what has its name is
-// whole, for it got it when it was written; of an earlier one, which a power cut may have ended, a name says nothing.
+// Files of trees are derived: they are made again from a layer. So nothing of them is synced. Of this boot what may be read is
+// whole, for it got the mode 0400 when it was written, 0200 before; of an earlier one, which a power cut may have ended, that says
+// nothing. (To write a file without a name and link it takes up to five times as long.)
 
 // bootFilesAge is how old the files of an earlier boot are when they are removed without being asked for.
 const bootFilesAge = 30 * 24 * time.Hour
@@ -29,7 +29,7 @@ func (s *Store) File(dgst digest.Digest) (*os.File, error) {
 	if err := s.checkBlob(dgst); err != nil {
 		return nil, err
 	}
-	f, err := openUsed(s.filePath(s.boot, dgst))
+	f, err := openWhole(s.filePath(s.boot, dgst))
 	for _, boot := range s.boots {
 		if !errors.Is(err, iofs.ErrNotExist) {
 			break
@@ -39,6 +39,24 @@ func (s *Store) File(dgst digest.Digest) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("file %s: %w", dgst, bare(err))
 	}
+	return f, nil
+}
+
+// openWhole opens a file of this boot if it was written to its end.
+func openWhole(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		if errors.Is(err, iofs.ErrPermission) { // root may, others may not
+			err = iofs.ErrNotExist
+		}
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Mode&0o400 == 0 {
+		f.Close()
+		return nil, errors.Join(iofs.ErrNotExist, err)
+	}
+	used(path, &st)
 	return f, nil
 }
 
@@ -53,13 +71,13 @@ func (s *Store) KeepFile(dgst digest.Digest, b []byte) error {
 		return &MismatchError{Ref: string(dgst), Want: dgst, Got: got}
 	}
 	path := s.filePath(s.boot, dgst)
-	err := writeLinked(path, b)
+	err := writeWhole(path, b)
 	if errors.Is(err, iofs.ErrNotExist) { // the first of its directory
 		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
-			err = writeLinked(path, b)
+			err = writeWhole(path, b)
 		}
 	}
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) { // no files without a name here
+	if errors.Is(err, iofs.ErrExist) && !isWhole(path) { // somebody writes it, or died when he did
 		err = replace(s.path("ingest"), path, b, func(f *os.File) error { return f.Chmod(0o400) })
 	}
 	if err != nil && !errors.Is(err, iofs.ErrExist) {
@@ -68,17 +86,26 @@ func (s *Store) KeepFile(dgst digest.Digest, b []byte) error {
 	return nil
 }
 
-// writeLinked writes b to a file that gets its name, path, when it is whole. The error is fs.ErrExist if something has that name.
-func writeLinked(path string, b []byte) error {
-	f, err := os.OpenFile(filepath.Dir(path), os.O_WRONLY|unix.O_TMPFILE, 0o400)
+// writeWhole writes b to the new file path, which may be read when it is whole. The error is fs.ErrExist if there is one.
+func writeWhole(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o200)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if _, err := f.Write(b); err != nil {
-		return err
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Chmod(0o400)
 	}
-	return unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(int(f.Fd())), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
+	if err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}
+
+func isWhole(path string) bool {
+	fi, err := os.Lstat(path)
+	return err == nil && fi.Mode() == 0o400
 }
 
 // carryOver opens a file of an earlier boot and makes it one of this boot. One that hasn't its digest is removed, and the error
@@ -86,6 +113,9 @@ func writeLinked(path string, b []byte) error {
 func (s *Store) carryOver(boot bootID, dgst digest.Digest) (_ *os.File, err error) {
 	old, path := s.filePath(boot, dgst), s.filePath(s.boot, dgst)
 	f, err := os.Open(old)
+	if errors.Is(err, iofs.ErrPermission) { // it was not written to its end
+		return nil, errors.Join(iofs.ErrNotExist, os.Remove(old))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +131,7 @@ func (s *Store) carryOver(boot bootID, dgst digest.Digest) (_ *os.File, err erro
 	if err != nil {
 		return nil, err
 	}
-	if os.MkdirAll(filepath.Dir(path), 0o700) == nil && os.Rename(old, path) == nil { // else the next one hashes it again
+	if f.Chmod(0o400) == nil && os.MkdirAll(filepath.Dir(path), 0o700) == nil && os.Rename(old, path) == nil { // else the next one hashes it again
 		touch(path)
 	}
 	_, err = f.Seek(0, io.SeekStart)

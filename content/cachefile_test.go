@@ -398,3 +398,16 @@ func BenchmarkFile(b *testing.B) {
 		}
 	})
 }
+
+// TestHalfWrittenFile is what a killed process leaves: it is none, and gives way.
+func TestHalfWrittenFile(t *testing.T) {
+	s := open(t, t.TempDir()+"/store")
+	b := []byte("all of it")
+	path := filesOf(t, s, keep(t, s, b, 0))[0]
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, b[:3], 0o200)); err != nil {
+		t.Fatal(err)
+	}
+	wantNoFile(t, s, digest.FromBytes(b))
+	keep(t, s, b, 0)
+	wantFile(t, s, b)
+}

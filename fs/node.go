@@ -31,7 +31,7 @@ type attributes struct {
 	entry time.Duration // for which the name means this node
 	valid time.Duration // of these attributes; 0: not known yet, see asker
 
-	*inode // of an image's file; nil: it is the mounting user's, of 1970, and has one name
+	inode inode // of an image's file; without links: it is the mounting user's, of 1970, and has one name
 }
 
 // An inode is what an image says of one of its files.
@@ -118,9 +118,9 @@ func (s *server) fill(out *fuse.Attr, id identity, a attributes) {
 		Nlink:   1,
 		Owner:   s.owner,
 	}
-	if a.inode != nil {
-		out.Uid, out.Gid, out.Nlink, out.Rdev = a.uid, a.gid, a.links, a.rdev
-		out.Mtime, out.Mtimensec = uint64(a.seconds), a.nanoseconds
+	if n := a.inode; n.links > 0 {
+		out.Uid, out.Gid, out.Nlink, out.Rdev = n.uid, n.gid, n.links, n.rdev
+		out.Mtime, out.Mtimensec = uint64(n.seconds), n.nanoseconds
 		out.Atime, out.Atimensec, out.Ctime, out.Ctimensec = out.Mtime, out.Mtimensec, out.Mtime, out.Mtimensec
 	}
 }

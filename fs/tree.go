@@ -29,18 +29,31 @@ type tree struct {
 
 // A treeNode is what all files of a tree have.
 type treeNode struct {
-	t    *tree
-	file *image.File
-	path string
-	id   identity
-	attr attributes
+	t         *tree
+	file      *image.File
+	dir, name string // the path of its directory, and what it is called there
+	id        identity
+	links     uint32
 }
 
 func (n *treeNode) identity() identity { return n.id }
 
-func (n *treeNode) String() string { return n.path }
+func (n *treeNode) String() string { return join(n.dir, n.name) }
 
-func (n *treeNode) attributes() attributes { return n.attr }
+func (n *treeNode) attributes() attributes {
+	ino := n.file.Inode()
+	size := ino.Size
+	if ino.Kind == layer.Symlink {
+		size = int64(len(ino.Link))
+	}
+	return attributes{
+		mode: modes[ino.Kind] | ino.Mode, size: size, entry: forever, valid: forever,
+		inode: inode{
+			uid: ino.UID, gid: ino.GID, links: n.links, rdev: uint32(unix.Mkdev(ino.Major, ino.Minor)),
+			seconds: ino.Seconds, nanoseconds: ino.Nanoseconds,
+		},
+	}
+}
 
 // of says whether what the node shows depends on a layer.
 func (n *treeNode) of(l *layerFiles) bool { return slices.Contains(n.t.layers, l) }
@@ -52,51 +65,44 @@ var modes = map[layer.Kind]uint32{
 }
 
 // node returns what a file of the tree is to the kernel.
-func (t *tree) node(ctx context.Context, f *image.File, path string) (node, error) {
+func (t *tree) node(ctx context.Context, f *image.File, dir, name string) (node, error) {
 	links, err := t.files.Links(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	ino := f.Inode()
-	n := treeNode{t: t, file: f, path: path, id: t.identify(f.Inode().Kind, path, f.Layer, t.firstPath(f.Layer, f.Node))}
-	n.attr = attributes{
-		mode: modes[ino.Kind] | ino.Mode, size: ino.Size, entry: forever, valid: forever,
-		inode: &inode{
-			uid: ino.UID, gid: ino.GID, links: links, rdev: uint32(unix.Mkdev(ino.Major, ino.Minor)),
-			seconds: ino.Seconds, nanoseconds: ino.Nanoseconds,
-		},
-	}
-	switch ino.Kind {
-	case layer.Dir:
-		return &treeDir{n}, nil
-	case layer.Symlink:
-		n.attr.size = int64(len(ino.Link))
+	ino, path := f.Inode(), join(dir, name)
+	n := treeNode{t: t, file: f, dir: dir, name: name, links: max(links, 1), id: t.identify(ino.Kind, path, f.Layer, f.Node)}
+	switch {
+	case ino.Kind == layer.Dir:
+		return &treeDir{n, path}, nil
+	case ino.Kind == layer.Symlink:
 		return &treeLink{n}, nil
-	case layer.File:
-		return newTreeFile(n), nil
+	case ino.Kind != layer.File:
+		return &treeSpecial{n}, nil
+	case ino.Size >= passFrom:
+		return newLargeFile(n), nil
 	}
-	return &treeSpecial{n}, nil
-}
-
-// firstPath is the first path that a layer has for what a node of it is.
-func (t *tree) firstPath(layer int, node uint32) string {
-	if ix := t.layers[layer].held(); ix != nil {
-		return ix.Path(node)
-	}
-	return "."
+	return &treeFile{treeNode: n}, nil
 }
 
 // identify is the identity of a file: of a directory by its path in the mount, of
 // others by the first path that their layer has for them, so that hard links are one.
-func (t *tree) identify(kind layer.Kind, path string, layer int, first string) identity {
+func (t *tree) identify(kind layer.Kind, path string, layer int, node uint32) identity {
 	if modes[kind] == syscall.S_IFDIR {
 		return identifyDirectory(path)
+	}
+	first := ""
+	if ix := t.layers[layer].held(); ix != nil {
+		first = ix.Path(node)
 	}
 	return identify("tree", t.loc.Host, t.loc.Path, string(t.of), strconv.Itoa(layer), first)
 }
 
 // A treeDir is a directory of a tree.
-type treeDir struct{ treeNode }
+type treeDir struct {
+	treeNode
+	path string
+}
 
 var (
 	_ = directory((*treeDir)(nil))
@@ -128,7 +134,7 @@ func (t *tree) lookup(ctx context.Context, dir *image.File, path, name string) (
 	if err != nil {
 		return nil, err
 	}
-	return t.node(ctx, f, join(path, name))
+	return t.node(ctx, f, path, name)
 }
 
 func (t *tree) list(ctx context.Context, dir *image.File, path string) ([]entry, error) {
@@ -141,7 +147,7 @@ func (t *tree) list(ctx context.Context, dir *image.File, path string) ([]entry,
 	}
 	entries := make([]entry, len(items))
 	for i, item := range items {
-		id := t.identify(item.Kind, join(path, item.Name), item.Layer, t.firstPath(item.Layer, item.Node))
+		id := t.identify(item.Kind, join(path, item.Name), item.Layer, item.Node)
 		entries[i] = entry{name: item.Name, mode: modes[item.Kind], ino: id.ino}
 	}
 	return entries, nil

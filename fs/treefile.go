@@ -11,20 +11,13 @@ import (
 	"distfs/layer"
 )
 
-// A treeFile is a regular file of a tree. Its inode is one for life, so that an
-// overlay on top can rely on it: whether its opens are passed through is decided
-// when the first of those that are open at a time is made.
+// A treeFile is a regular file of a tree. To open it opens nothing: the kernel may
+// have its content, and then nobody reads it here. There are many of them.
 type treeFile struct {
 	treeNode
-	object  lingering[Object]
-	backing shared[backing]
 
 	mu     sync.Mutex
-	lazy   int  // opens that are read through this process; guarded by mu
-	passed int  // opens that the kernel reads itself; guarded by mu
-	unfit  bool // the kernel would not take the file; guarded by mu
-
-	failures failures
+	failed *failures // nil until a read failed; guarded by mu
 }
 
 var (
@@ -32,29 +25,35 @@ var (
 	_ = unopened((*treeFile)(nil))
 	_ = attributed((*treeFile)(nil))
 	_ = listed((*treeFile)(nil))
-	_ = forgettable((*treeFile)(nil))
 )
 
-func newTreeFile(n treeNode) *treeFile {
-	f := &treeFile{treeNode: n}
-	f.object.open = f.openObject
-	f.object.close = func(o Object) { o.Close() }
-	f.backing.open = f.register
-	f.backing.close = func(b backing) {
-		n.t.s.conn.unregister(b.id)
-		b.release()
+func (f *treeFile) open(context.Context) (*handle, error) {
+	return &handle{flags: fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH, reader: unopenedReader{f}, release: func() {}}, nil
+}
+
+// An unopenedReader opens the content for each read.
+type unopenedReader struct{ f unopened }
+
+func (r unopenedReader) read(ctx context.Context, off int64, n int) (fuse.ReadResult, error) {
+	return r.f.readAlone(ctx, off, n)
+}
+
+func (f *treeFile) readAlone(ctx context.Context, off int64, n int) (fuse.ReadResult, error) {
+	if off >= f.size() {
+		return fuse.ReadResultData(nil), nil
 	}
-	return f
+	obj, err := f.openContent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer obj.Close()
+	return f.read(ctx, obj, off, n)
 }
 
-func (f *treeFile) forgotten() {
-	f.object.letGo()
-	f.object.idle()
-	f.backing.idle()
-}
+func (f *treeFile) size() int64 { return f.file.Inode().Size }
 
-// openObject opens the file's content.
-func (f *treeFile) openObject(ctx context.Context) (Object, error) {
+// openContent opens the file's content.
+func (f *treeFile) openContent(ctx context.Context) (Object, error) {
 	l := f.t.layers[f.file.Layer]
 	obj, err := l.openFile(ctx, f.file.Inode())
 	if err == nil {
@@ -63,135 +62,52 @@ func (f *treeFile) openObject(ctx context.Context) (Object, error) {
 	return obj, err
 }
 
-// open opens no content of a small file: the kernel may have it, and then nobody
-// reads it here.
-func (f *treeFile) open(ctx context.Context) (*handle, error) {
-	if f.attr.size < passFrom {
-		return &handle{flags: fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH, reader: unopenedReader{f}, release: func() {}}, nil
-	}
-	obj, err := f.object.acquire(ctx, &f.t.s.tasks)
-	if err != nil {
-		return nil, err
-	}
-	if f.begin(obj) {
-		f.object.release()
-		b, err := f.backing.acquire(ctx, &f.t.s.tasks)
-		if err == nil {
-			return &handle{flags: fuse.FOPEN_PASSTHROUGH | fuse.FOPEN_NOFLUSH, backing: b.id, release: func() {
-				f.backing.release()
-				f.end(&f.passed)
-			}}, nil
-		}
-		f.end(&f.passed)
-		return nil, err
-	}
-	return &handle{flags: fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH, reader: treeReader{f, obj}, release: func() {
-		f.object.release()
-		f.end(&f.lazy)
-	}}, nil
-}
-
-// begin counts an open, and says whether the kernel is to read it itself: as those do
-// that are open already, else where all of the content lies in a file of the store.
-func (f *treeFile) begin(obj Object) (passed bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.passed > 0 || f.lazy == 0 && !f.unfit && f.t.s.conn.passes && f.attr.size >= passFrom && obj.File() != nil {
-		f.passed++
-		return true
-	}
-	f.lazy++
-	return false
-}
-
-func (f *treeFile) end(opens *int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	*opens--
-}
-
-// register hands the file to the kernel. If it does not want it, the next open is
-// read without.
-func (f *treeFile) register(ctx context.Context) (backing, error) {
-	obj, err := f.object.acquire(ctx, &f.t.s.tasks)
-	if err != nil {
-		return backing{}, err
-	}
-	defer f.object.release()
-	whole := obj.File()
-	if whole == nil {
-		return backing{}, errStale
-	}
-	release, err := f.t.s.src.Hold(contentDigest(f.file.Inode()))
-	if err != nil {
-		return backing{}, err
-	}
-	id, err := f.t.s.conn.register(whole)
-	if err != nil {
-		release()
-		f.mu.Lock()
-		f.unfit = true
-		f.mu.Unlock()
-		f.t.s.log.Warn("no passthrough for this file", "path", f.path, "err", err)
-		return backing{}, errStale
-	}
-	return backing{id, release}, nil
-}
-
-// readAlone serves a read of who has no handle.
-func (f *treeFile) readAlone(ctx context.Context, off int64, n int) (fuse.ReadResult, error) {
-	if f.attr.size == 0 {
-		return fuse.ReadResultData(nil), nil
-	}
-	take := f.object.acquire
-	if f.attr.size >= passFrom {
-		take = f.object.use
-	}
-	obj, err := take(ctx, &f.t.s.tasks)
-	if err != nil {
-		return nil, err
-	}
-	defer f.object.release()
-	return treeReader{f, obj}.read(ctx, off, n)
-}
-
-// A treeReader reads a file's content. All of it was verified, by the digest of the
-// file or by that of the part of the layer that it comes from, before it is here.
-type treeReader struct {
-	f   *treeFile
-	obj Object
-}
-
-func (r treeReader) read(ctx context.Context, off int64, n int) (fuse.ReadResult, error) {
-	end := min(off+int64(n), r.obj.Size())
+// read reads the file's content. All of it was verified, by the digest of the file or
+// by that of the part of the layer that it comes from, before it is here.
+func (f *treeFile) read(ctx context.Context, obj Object, off int64, n int) (fuse.ReadResult, error) {
+	end := min(off+int64(n), obj.Size())
 	if off >= end {
 		return fuse.ReadResultData(nil), nil
 	}
-	if bad := errors.Join(r.obj.Bad(), r.f.t.layers[r.f.file.Layer].bad()); bad != nil {
+	if bad := errors.Join(obj.Bad(), f.t.layers[f.file.Layer].bad()); bad != nil {
 		return nil, bad
 	}
-	if err := r.f.failures.find(off, end); err != nil && !r.obj.Here(off, end-off) {
+	if err := f.failure(off, end); err != nil && !obj.Here(off, end-off) {
 		return nil, err
 	}
-	err := r.obj.Wait(ctx, off, end-off)
+	err := obj.Wait(ctx, off, end-off)
 	var result fuse.ReadResult
 	if err == nil {
-		result, err = r.f.t.s.replies.fill(ctx, r.obj, off, end)
+		result, err = f.t.s.replies.fill(ctx, obj, off, end)
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			r.f.failures.add(off, end, err)
+			f.fail(off, end, err)
 		}
 		return nil, fmt.Errorf("at %d: %w", off, err)
 	}
 	return result, nil
 }
 
-// An unopenedReader opens the content for each read.
-type unopenedReader struct{ f *treeFile }
+// failure is the error of a read of the same a moment ago.
+func (f *treeFile) failure(off, end int64) error {
+	f.mu.Lock()
+	failed := f.failed
+	f.mu.Unlock()
+	if failed == nil {
+		return nil
+	}
+	return failed.find(off, end)
+}
 
-func (r unopenedReader) read(ctx context.Context, off int64, n int) (fuse.ReadResult, error) {
-	return r.f.readAlone(ctx, off, n)
+func (f *treeFile) fail(off, end int64, err error) {
+	f.mu.Lock()
+	if f.failed == nil {
+		f.failed = &failures{}
+	}
+	failed := f.failed
+	f.mu.Unlock()
+	failed.add(off, end, err)
 }
 
 // A layerPart is a file's content as its layer has it.

@@ -75,7 +75,7 @@ func (*treeRoot) settled() bool { return true }
 
 func (r *treeRoot) attributes() attributes {
 	if dir := r.itself(); dir != nil {
-		return dir.attr
+		return dir.attributes()
 	}
 	a := directoryAttributes(forever)
 	a.valid = 0
@@ -122,7 +122,7 @@ func (r *treeRoot) askNow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n, err := t.node(ctx, f, r.path)
+	n, err := t.node(ctx, f, "", r.path)
 	if err != nil {
 		return err
 	}
