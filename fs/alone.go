@@ -18,9 +18,8 @@ import (
 func MountImage(ctx context.Context, dir string, src Source, hosts locator.Hosts, ref locator.Reference, opts *Options) (*Mounted, error) {
 	s := newServer(src, hosts, opts.withDefaults())
 	s.unopened = true
-	d := &imageDir{s: s, loc: ref.Locator, name: locator.Name{Kind: locator.Image, Digest: ref.Digest}}
-	root := d.rootfs()
-	root.id = identity{ino: fuse.FUSE_ROOT_ID}
+	s.top = func(s *server) node { return s.alone(ref) }
+	root := s.alone(ref)
 	s.table = newTable(root)
 	if _, err := root.found(ctx); err != nil {
 		s.close()
@@ -31,6 +30,14 @@ func MountImage(ctx context.Context, dir string, src Source, hosts locator.Hosts
 		root.begin()
 	}
 	return m, err
+}
+
+// alone is the root of a mount of one image.
+func (s *server) alone(ref locator.Reference) *treeRoot {
+	d := &imageDir{s: s, loc: ref.Locator, name: locator.Name{Kind: locator.Image, Digest: ref.Digest}}
+	root := d.rootfs()
+	root.id, root.path = identity{ino: fuse.FUSE_ROOT_ID}, ""
+	return root
 }
 
 // readings are the listings of directories that are not opened: of a few, by node, for

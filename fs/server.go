@@ -24,6 +24,7 @@ type server struct {
 	log   *slog.Logger
 	owner fuse.Owner
 
+	top      func(*server) node // makes the root of the mount
 	table    *table
 	handles  handles
 	tags     tags
@@ -58,7 +59,8 @@ func newServer(src Source, hosts locator.Hosts, opts Options) *server {
 	s.layers.recent = newRecent[objectKey, *layerFiles](layerBudget)
 	s.layers.spans = layer.NewCache(spanBudget)
 	s.trees.recent = newRecent[objectKey, *tree](maxTrees)
-	s.table = newTable(&root{s})
+	s.top = func(s *server) node { return &root{s} }
+	s.table = newTable(s.top(s))
 	s.tags.current = newRecent[string, *tagLink](maxTagLinks)
 	s.images.documents = newRecent[objectKey, *document](documentBudget)
 	s.images.hints = newRecent[objectKey, ocispec.Descriptor](hintBudget)

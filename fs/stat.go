@@ -21,13 +21,15 @@ import (
 // has not, is the zero value.
 type Info struct {
 	Path      string // from the mount's root
-	Kind      string // root, host, repository, object, image, tag; of others file, link or directory
+	Kind      string // root, host, repository, object, image, tag; of others file, link, directory, device or fifo
 	Locator   string // of the object, and of the object that a link leads to
 	Digest    digest.Digest
 	MediaType string
-	State     string // absent, partial or complete
-	Size      int64  // as stat tells it, but of a link that of the object that it leads to; -1 is not known
-	Local     int64  // bytes of the object that are here
+	Layer     digest.Digest // of an image's file: from which its attributes and content are
+	View      string        // and whether by that layer's tar or by its table of contents
+	State     string        // absent, partial or complete
+	Size      int64         // as stat tells it, but of a link that of the object that it leads to; -1 is not known
+	Local     int64         // bytes of the object that are here
 	Committed time.Time
 	Target    string    // of a link
 	Until     time.Time // for which a tag's target holds
@@ -65,14 +67,14 @@ func (s *server) walker() *walker {
 	opts.Log = slog.New(slog.DiscardHandler)
 	opts.TagTTL = forever // what was told once is what is known
 	beside := newServer(heldSource{s.src}, s.hosts, opts)
-	beside.quiet = true
+	beside.quiet, beside.top = true, s.top
 	beside.images.documents, beside.images.hints, beside.images.referred = s.images.documents, s.images.hints, s.images.referred
 	return &walker{mount: s, s: beside}
 }
 
 // walk finds the node of a path.
 func (w *walker) walk(ctx context.Context, name string) (node, error) {
-	at := []node{&root{w.s}} // the node and those above it
+	at := []node{w.s.top(w.s)} // the node and those above it
 	rest := strings.Split(name, "/")
 	for links := 0; len(rest) > 0; {
 		elem := rest[0]
@@ -102,6 +104,9 @@ func (w *walker) walk(ctx context.Context, name string) (node, error) {
 		}
 		if links++; links > maxLinks {
 			return nil, syscall.ELOOP
+		}
+		if path.IsAbs(target) {
+			return nil, fmt.Errorf("%s is a link to %q, out of the mount: %w", l, target, iofs.ErrInvalid)
 		}
 		rest = append(strings.Split(target, "/"), rest...)
 	}
@@ -148,7 +153,9 @@ func (w *walker) info(ctx context.Context, n node) Info {
 	if l, ok := n.(link); ok {
 		if target, err := l.readlink(ctx); err == nil {
 			info.Target = target
-			about, _ = w.walk(ctx, path.Dir(n.String())+"/"+target)
+			if _, own := n.(*treeLink); !own { // that is the image's file, as any other
+				about, _ = w.walk(ctx, path.Dir(n.String())+"/"+target)
+			}
 		}
 	}
 	if t, ok := n.(*tagLink); ok && t.s == w.mount {
@@ -163,7 +170,7 @@ func (w *walker) info(ctx context.Context, n node) Info {
 	if a, ok := about.(attributed); ok {
 		info.attribute(a)
 	}
-	if info.Target != "" {
+	if info.Target != "" && about != n {
 		info.Size = w.sizeOf(info)
 	}
 	return info
@@ -188,6 +195,7 @@ func (i *Info) attribute(n attributed) {
 		return v
 	}
 	i.Locator, i.Digest, i.MediaType, i.State = get("locator"), digest.Digest(get("digest")), get("mediatype"), get("state")
+	i.Layer, i.View = digest.Digest(get("layer")), get("view")
 	i.Local, _ = strconv.ParseInt(get("local"), 10, 64)
 	i.Committed, _ = time.Parse(time.RFC3339, get("committed"))
 }
@@ -213,6 +221,10 @@ func kindOf(n node) string {
 		return "directory"
 	case syscall.S_IFLNK:
 		return "link"
+	case syscall.S_IFCHR, syscall.S_IFBLK:
+		return "device"
+	case syscall.S_IFIFO:
+		return "fifo"
 	}
 	return "file"
 }

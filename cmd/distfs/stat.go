@@ -23,7 +23,9 @@ func (p *program) statCommand() *cobra.Command {
 		Long: `Show what is known of PATH, any file, directory or link in a mount: its kind, and
 of an object and what leads to one the locator, digest, media type, size, how
 much of it is here (state is absent, partial or complete) and since when all of
-it; of a tag its target and until when that holds. A link is not followed; what is
+it; of a tag its target and until when that holds; of an image's file its digest, the
+layer that it comes from, and whether that layer's tar or its table of contents
+says so. A link is not followed; what is
 told of an object, its size too, is of the one that it leads to.
 
 The process that serves the mount is asked, through the store that it works on.
@@ -45,6 +47,8 @@ type fileInfo struct {
 	Locator    string        `json:"locator,omitempty"`
 	Digest     digest.Digest `json:"digest,omitempty"`
 	MediaType  string        `json:"mediaType,omitempty"`
+	Layer      digest.Digest `json:"layer,omitempty"` // of an image's file
+	View       string        `json:"view,omitempty"`  // of that layer: toc or tar
 	State      string        `json:"state,omitempty"`
 	Size       *int64        `json:"size,omitempty"`  // absent while unknown, and of directories
 	Local      *int64        `json:"local,omitempty"` // bytes of the object that are here
@@ -55,7 +59,7 @@ type fileInfo struct {
 
 func newFileInfo(i fs.Info) fileInfo {
 	f := fileInfo{
-		Path: i.Path, Kind: i.Kind, Locator: i.Locator, Digest: i.Digest, MediaType: i.MediaType, State: i.State,
+		Path: i.Path, Kind: i.Kind, Locator: i.Locator, Digest: i.Digest, MediaType: i.MediaType, Layer: i.Layer, View: i.View, State: i.State,
 		Committed: stamp(i.Committed), Target: i.Target, Until: stamp(i.Until),
 	}
 	switch i.Kind {
@@ -144,6 +148,8 @@ func (p *program) printInfo(i fileInfo) error {
 		{"locator", i.Locator},
 		{"digest", i.Digest.String()},
 		{"mediatype", i.MediaType},
+		{"layer", i.Layer.String()},
+		{"view", i.View},
 		{"size", number(i.Size)},
 		{"state", i.State},
 		{"local", number(i.Local)},
