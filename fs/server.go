@@ -57,7 +57,7 @@ func newServer(src Source, hosts locator.Hosts, opts Options) *server {
 	s.ended = make(chan struct{})
 	s.layers.recent = newRecent[objectKey, *layerFiles](layerBudget)
 	s.layers.spans = layer.NewCache(spanBudget)
-	s.trees.recent = newRecent[objectKey, *tree](maxTrees)
+	s.trees.recent = newRecent[treeKey, *tree](maxTrees)
 	s.table = newTable(&root{s})
 	s.tags.current = newRecent[string, *tagLink](maxTagLinks)
 	s.images.documents = newRecent[objectKey, *document](documentBudget)
