@@ -92,7 +92,8 @@ func (l *imageLink) find(ctx context.Context) (string, error) {
 	return l.d.blob(0, manifest.Config.Digest), nil
 }
 
-// A layersDir has a link to each layer, lowest first, and the tree of each. Its names
+// A layersDir has a link to each layer, lowest first, and of an image of a file system the
+// tree of each. Its names
 // wait for the manifest: what a layer is called depends on its media type.
 type layersDir struct {
 	d        *imageDir
@@ -122,7 +123,7 @@ func (l *layersDir) lookup(ctx context.Context, name string) (node, error) {
 	switch {
 	case err != nil || i < 0 || i >= len(manifest.Layers) || strconv.Itoa(i) != number:
 		return nil, errNever
-	case suffix == "" && name == number && image.IsLayer(manifest.Layers[i].MediaType):
+	case suffix == "" && name == number && manifest.IsImage():
 		return l.tree(manifest, i).begin(), nil
 	case l.name(manifest, i) != name:
 		return nil, errNever
@@ -137,12 +138,12 @@ func (l *layersDir) list(ctx context.Context) ([]entry, error) {
 	}
 	var entries []entry
 	all := true
-	for i, desc := range manifest.Layers {
+	for i := range manifest.Layers {
 		link := l.link(manifest, i)
 		entries = append(entries, entry{name: path.Base(link.path), mode: syscall.S_IFLNK, ino: link.id.ino})
 		switch {
-		case !image.IsLayer(desc.MediaType):
-		case l.d.s.indexed(manifest.Layers[i : i+1]):
+		case !manifest.IsImage():
+		case l.d.s.indexed(manifest.Layers[:i+1]):
 			entries = append(entries, directoryEntry(strconv.Itoa(i), l.tree(manifest, i).identity()))
 		default:
 			all = false

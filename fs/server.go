@@ -58,7 +58,7 @@ func newServer(src Source, hosts locator.Hosts, opts Options) *server {
 	s.ended = make(chan struct{})
 	s.layers.recent = newRecent[objectKey, *layerFiles](layerBudget)
 	s.layers.spans = layer.NewCache(spanBudget)
-	s.trees.recent = newRecent[objectKey, *tree](maxTrees)
+	s.trees.recent = newRecent[treeKey, *tree](maxTrees)
 	s.top = func(s *server) node { return &root{s} }
 	s.table = newTable(s.top(s))
 	s.tags.current = newRecent[string, *tagLink](maxTagLinks)

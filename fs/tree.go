@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"syscall"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"distfs/image"
@@ -21,10 +20,19 @@ import (
 type tree struct {
 	s      *server
 	loc    locator.Locator
-	of     digest.Digest // the image's manifest, or the layer
-	files  *image.Tree
-	layers []*layerFiles // lowest first
-	lone   bool          // it is one layer, as overlayfs wants a lower directory
+	of     string // what it is the tree of, in the repository
+	merged *image.Tree
+	files  treeFiles     // merged, or one layer of it
+	layers []*layerFiles // lowest first; of a layer's tree the last is that layer
+	lower  bool          // it is a layer's, as overlayfs wants a lower directory
+}
+
+// treeFiles are the files of a tree: an *image.Tree, or an *image.Lower.
+type treeFiles interface {
+	Root(ctx context.Context) (*image.File, error)
+	Lookup(ctx context.Context, dir *image.File, name string) (*image.File, error)
+	List(ctx context.Context, dir *image.File) ([]image.Item, error)
+	Links(ctx context.Context, f *image.File) (uint32, error)
 }
 
 // A treeNode is what all files of a tree have.
@@ -95,7 +103,7 @@ func (t *tree) identify(kind layer.Kind, path string, layer int, node uint32) id
 	if ix := t.layers[layer].held(); ix != nil {
 		first = ix.Path(node)
 	}
-	return identify("tree", t.loc.Host, t.loc.Path, string(t.of), strconv.Itoa(layer), first)
+	return identify("tree", t.loc.Host, t.loc.Path, t.of, strconv.Itoa(layer), first)
 }
 
 // A treeDir is a directory of a tree.

@@ -24,11 +24,17 @@ const maxTrees = 64
 // often its directory is looked up.
 type trees struct {
 	mu     sync.Mutex
-	recent *recent[objectKey, *tree]
+	recent *recent[treeKey, *tree]
+}
+
+// A treeKey is what a tree is of: an image, or one of its layers.
+type treeKey struct {
+	image objectKey
+	layer int // -1 is all of them
 }
 
 // once returns the tree of an image or a layer, made if need be.
-func (ts *trees) once(k objectKey, make func() *tree) *tree {
+func (ts *trees) once(k treeKey, make func() *tree) *tree {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	t, ok := ts.recent.get(k)
@@ -214,23 +220,43 @@ func (s *server) imageTree(loc locator.Locator, manifest *document) (*tree, erro
 	if !manifest.IsImage() {
 		return nil, fmt.Errorf("%s is no image of a file system: %w", manifest.dgst, iofs.ErrNotExist)
 	}
-	return s.trees.once(objectKey{loc, manifest.dgst}, func() *tree {
-		t := &tree{s: s, loc: loc, of: manifest.dgst, layers: make([]*layerFiles, len(manifest.Layers))}
+	return s.trees.once(treeKey{objectKey{loc, manifest.dgst}, -1}, func() *tree {
+		t := &tree{s: s, loc: loc, of: string(manifest.dgst), layers: make([]*layerFiles, len(manifest.Layers))}
 		for i, desc := range manifest.Layers {
 			t.layers[i] = s.layer(loc, desc, s.diffID(loc, manifest, i))
 		}
-		t.files = image.NewTree(len(t.layers), func(ctx context.Context, i int) (*layer.Index, error) { return t.layers[i].get(ctx) })
+		t.merged = image.NewTree(len(t.layers), func(ctx context.Context, i int) (*layer.Index, error) { return t.layers[i].get(ctx) })
+		t.files = t.merged
 		return t
 	}), nil
 }
 
+// layerTree is the tree of the i-th layer of a manifest's image. It depends on the layers
+// below, and so is of this image alone.
+func (s *server) layerTree(loc locator.Locator, manifest *document, i int) (*tree, error) {
+	whole, err := s.imageTree(loc, manifest)
+	if err != nil {
+		return nil, err
+	}
+	return s.trees.once(treeKey{objectKey{loc, manifest.dgst}, i}, func() *tree {
+		return &tree{
+			s: s, loc: loc, of: string(manifest.dgst) + "/" + strconv.Itoa(i), layers: whole.layers[:i+1], lower: true,
+			merged: whole.merged, files: whole.merged.Lower(i),
+		}
+	}), nil
+}
+
 // beginAll has the layers' indexes made side by side, the uppermost first: it decides
-// most.
+// most. Of a layer's tree that is enough, often.
 func (t *tree) beginAll(ctx context.Context) {
 	places := make(chan struct{}, max(runtime.NumCPU(), 2))
 	var made sync.WaitGroup
 	defer made.Wait()
-	for i := len(t.layers) - 1; i >= 0; i-- {
+	lowest := 0
+	if t.lower {
+		lowest = len(t.layers) - 1
+	}
+	for i := len(t.layers) - 1; i >= lowest; i-- {
 		select {
 		case places <- struct{}{}:
 		case <-ctx.Done():
@@ -247,15 +273,7 @@ func (t *tree) beginAll(ctx context.Context) {
 func (l *layersDir) tree(manifest *document, i int) *treeRoot {
 	path := l.String() + "/" + strconv.Itoa(i)
 	return newTreeRoot(l.d.s, path, func(context.Context) (*tree, error) {
-		return l.d.s.layerTree(l.d.loc, manifest, i), nil
-	})
-}
-
-func (s *server) layerTree(loc locator.Locator, manifest *document, i int) *tree {
-	desc := manifest.Layers[i]
-	return s.trees.once(objectKey{loc, desc.Digest}, func() *tree {
-		l := s.layer(loc, desc, s.diffID(loc, manifest, i))
-		return &tree{s: s, loc: loc, of: desc.Digest, files: image.NewLayerTree(l.get), layers: []*layerFiles{l}, lone: true}
+		return l.d.s.layerTree(l.d.loc, manifest, i)
 	})
 }
 

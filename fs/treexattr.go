@@ -17,11 +17,10 @@ func (n *treeNode) xattr(name string) (string, error) {
 	if rest, ours := strings.CutPrefix(name, ourPrefix); ours {
 		return n.origin(rest)
 	}
-	ino := n.file.Inode()
-	if n.opaque(ino) && name == n.t.s.opaqueName() {
+	if n.file.Opaque() && name == n.t.s.opaqueName() {
 		return "y", nil
 	}
-	for _, x := range ino.Xattrs {
+	for _, x := range n.file.Inode().Xattrs {
 		if x.Name == name && !n.hides(name) {
 			return x.Value, nil
 		}
@@ -33,25 +32,22 @@ func (n *treeNode) xattr(name string) (string, error) {
 // or for an order to the overlayfs whose lower directory this is.
 func (n *treeNode) hides(name string) bool {
 	return strings.HasPrefix(name, ourPrefix) ||
-		n.t.lone && (strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay."))
+		n.t.lower && (strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay."))
 }
 
 // xattrs are the names of those that the image has.
 func (n *treeNode) xattrs() []string {
-	ino := n.file.Inode()
 	var names []string
-	if n.opaque(ino) {
+	if n.file.Opaque() {
 		names = append(names, n.t.s.opaqueName())
 	}
-	for _, x := range ino.Xattrs {
+	for _, x := range n.file.Inode().Xattrs {
 		if !n.hides(x.Name) {
 			names = append(names, x.Name)
 		}
 	}
 	return names
 }
-
-func (n *treeNode) opaque(ino *layer.Inode) bool { return n.t.lone && ino.Opaque }
 
 // opaqueName is the attribute by which overlayfs tells an opaque directory.
 func (s *server) opaqueName() string {

@@ -11,8 +11,8 @@ import (
 	"distfs/layer"
 )
 
-// hardlinks are the files of lower layers that a layer has names of, by the nodes
-// of these names. It does not have those of which there is no file.
+// hardlinks are the files of lower layers that a layer has names of, by the inodes
+// that it has for them. It does not have those of which there is no file.
 type hardlinks map[uint32]*File
 
 // noteLinks notes that layer i has names of files of the layers below, if it has.
@@ -37,7 +37,7 @@ func (t *Tree) hardlinks(ctx context.Context, i int) (hardlinks, error) {
 	ix := s.root.Load().ix
 	steps := stepsOf(ix)
 	for n := range ix.Nodes {
-		if ix.Inode(uint32(n)).Kind != layer.Hardlink {
+		if _, known := links[ix.Nodes[n].Inode]; known || ix.Inode(uint32(n)).Kind != layer.Hardlink {
 			continue
 		}
 		f, err := t.target(ctx, i-1, ix.Inode(uint32(n)).Link, steps)
@@ -45,7 +45,7 @@ func (t *Tree) hardlinks(ctx context.Context, i int) (hardlinks, error) {
 			return nil, fmt.Errorf("layer %d: hard link %.200q: %w", i, ix.Path(uint32(n)), err)
 		}
 		if f != nil {
-			links[uint32(n)] = f
+			links[ix.Nodes[n].Inode] = f
 		}
 	}
 	s.links.CompareAndSwap(nil, &links)

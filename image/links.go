@@ -20,9 +20,6 @@ func (t *Tree) Links(ctx context.Context, f *File) (uint32, error) {
 	if f.IsDir() || f.inode.Links <= 1 && t.linked.Load() <= int64(f.Layer)+1 {
 		return 1, nil
 	}
-	if t.alone {
-		return f.inode.Links, nil
-	}
 	all, err := t.names(ctx, f.Layer)
 	if n, counted := all[f.inode]; counted {
 		return n, err
@@ -60,7 +57,7 @@ const countSteps = 64 << 20
 // countNear counts the names that layer i has of its own inodes.
 func (t *Tree) countNear(ctx context.Context, i int, count names, steps *steps) error {
 	ix := t.layers[i].root.Load().ix
-	v := view{tree: t, ix: ix, layer: i, steps: steps, dirs: make(map[uint32]*part)}
+	v := t.view(len(t.layers)-1, i, ix, steps)
 	for n := range ix.Nodes {
 		ino := ix.Inode(uint32(n))
 		if _, linked := count[ino]; ino.Kind == layer.Dir || ino.Links <= 1 && !linked {
@@ -87,12 +84,13 @@ func (t *Tree) countFar(ctx context.Context, i, j int, count names, steps *steps
 	if err != nil {
 		return err
 	}
-	v := view{tree: t, ix: root.ix, layer: j, steps: steps, dirs: make(map[uint32]*part)}
-	for n, f := range links {
-		if f.Layer != i {
+	v := t.view(len(t.layers)-1, j, root.ix, steps)
+	for n := range root.ix.Nodes {
+		f := links[root.ix.Nodes[n].Inode]
+		if f == nil || f.Layer != i {
 			continue
 		}
-		seen, err := v.sees(ctx, n)
+		seen, err := v.sees(ctx, uint32(n))
 		if err != nil {
 			return err
 		}
@@ -105,13 +103,19 @@ func (t *Tree) countFar(ctx context.Context, i, j int, count names, steps *steps
 	return nil
 }
 
-// A view is of what of a layer is to be seen in the tree.
+// A view is of what of a layer is to be seen in the tree of the layers up to one.
 type view struct {
 	tree  *Tree
+	top   int
 	ix    *layer.Index
 	layer int
 	steps *steps           // that may still be taken
 	dirs  map[uint32]*part // by node: what is to be seen in the directory's place, nil if that is none
+}
+
+// view returns one of layer i, whose index is ix, in the tree of the layers up to top.
+func (t *Tree) view(top, i int, ix *layer.Index, steps *steps) *view {
+	return &view{tree: t, top: top, ix: ix, layer: i, steps: steps, dirs: make(map[uint32]*part)}
 }
 
 // sees says whether the layer's node n is what its path leads to in the tree.
@@ -120,7 +124,7 @@ func (v *view) sees(ctx context.Context, n uint32) (bool, error) {
 	if err != nil || dir == nil {
 		return false, err
 	}
-	if err := errors.Join(ctx.Err(), v.steps.take(len(v.tree.layers)-v.layer)); err != nil {
+	if err := errors.Join(ctx.Err(), v.steps.take(1+v.top-v.layer)); err != nil {
 		return false, err
 	}
 	p, err := v.tree.find(ctx, dir, v.ix.Nodes[n].Name)
@@ -130,7 +134,7 @@ func (v *view) sees(ctx context.Context, n uint32) (bool, error) {
 // dir returns the directory in the place of the layer's directory n.
 func (v *view) dir(ctx context.Context, n uint32) (*part, error) {
 	if n == 0 {
-		return v.tree.root(ctx, len(v.tree.layers)-1)
+		return v.tree.root(ctx, v.top)
 	}
 	if p, known := v.dirs[n]; known {
 		return p, nil

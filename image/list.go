@@ -27,29 +27,27 @@ type spot struct {
 // names' bytes. Errors are as those of Lookup; hard links to nothing are left out.
 func (t *Tree) List(ctx context.Context, dir *File) ([]Item, error) {
 	p, err := t.part(ctx, dir)
-	var parts []*part
-	for err == nil && p != nil {
-		parts = append(parts, p)
-		p, err = t.next(ctx, p)
-	}
 	if err != nil {
 		return nil, err
 	}
-	spots := t.merge(parts)
+	spots, err := t.spots(ctx, p)
+	if err != nil {
+		return nil, err
+	}
 	items := make([]Item, 0, len(spots))
 	for _, s := range spots {
 		ix := t.ix(s)
 		ino := ix.Inode(s.node)
 		item := Item{Name: ix.Nodes[s.node].Name, Kind: ino.Kind, Node: ino.Node, Layer: int(s.layer)}
-		switch {
-		case ino.Kind == layer.Whiteout && !t.alone:
+		switch ino.Kind {
+		case layer.Whiteout:
 			continue
-		case ino.Kind == layer.Hardlink:
+		case layer.Hardlink:
 			links, err := t.hardlinks(ctx, item.Layer)
 			if err != nil {
 				return nil, err
 			}
-			f := links[s.node]
+			f := links[ix.Nodes[s.node].Inode]
 			if f == nil {
 				continue
 			}
@@ -58,6 +56,19 @@ func (t *Tree) List(ctx context.Context, dir *File) ([]Item, error) {
 		items = append(items, item)
 	}
 	return items, nil
+}
+
+// spots returns what is in the directory whose uppermost part is p, as merge does.
+func (t *Tree) spots(ctx context.Context, p *part) ([]spot, error) {
+	var parts []*part
+	for p != nil {
+		parts = append(parts, p)
+		var err error
+		if p, err = t.next(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	return t.merge(parts), nil
 }
 
 // ix returns the index of a spot that a part has told of.

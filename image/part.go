@@ -33,7 +33,7 @@ func (t *Tree) root(ctx context.Context, i int) (*part, error) {
 		return p, nil
 	}
 	ix, err := t.index(ctx, i)
-	if err == nil && !t.alone {
+	if err == nil {
 		ix, err = t.settle(ctx, i, ix)
 	}
 	if err != nil {
@@ -107,7 +107,7 @@ func (t *Tree) first(ctx context.Context, dir *part, name string) (*part, error)
 // if nothing has.
 func (t *Tree) find(ctx context.Context, dir *part, name string) (*part, error) {
 	p, err := t.first(ctx, dir, name)
-	if err != nil || p == nil || p.kind() == layer.Whiteout && !t.alone {
+	if err != nil || p == nil || p.kind() == layer.Whiteout {
 		return nil, err
 	}
 	return p, nil

@@ -19,6 +19,10 @@ func (s *settler) rebuild() *layer.Index {
 	old := s.root.ix
 	ix := *old
 	ix.Nodes, ix.Inodes = []layer.Node{old.Nodes[0]}, slices.Clone(old.Inodes)
+	for _, n := range s.moved.nodes {
+		root := &ix.Inodes[old.Nodes[0].Inode]
+		root.Opaque = root.Opaque || old.Inode(n).Opaque
+	}
 	dirs := []rebuilt{{append([]uint32{0}, s.moved.nodes...), &s.moved}} // of each of ix.Nodes
 	for at := 0; at < len(ix.Nodes); at++ {
 		in := s.inside(dirs[at])
@@ -48,7 +52,11 @@ func (s *settler) inside(dir rebuilt) map[string]rebuilt {
 	}
 	if dir.moved != nil {
 		for name, m := range dir.moved.below {
-			in[name] = rebuilt{append(in[name].nodes, m.nodes...), m}
+			r := rebuilt{nodes: append(in[name].nodes, m.nodes...)}
+			if len(m.below) > 0 {
+				r.moved = m
+			}
+			in[name] = r
 		}
 	}
 	return in

@@ -120,22 +120,34 @@ func (s *settler) follow(ctx context.Context, p *part, link string) error {
 	if err := w.to(ctx, link); err != nil {
 		return s.at(p, err)
 	}
+	names := make([]string, len(w.way))
+	for i, stop := range w.way {
+		names[i] = stop.name
+	}
+	if err := s.put(p.node, names); err != nil {
+		return s.at(p, err)
+	}
+	s.gone[p.node] = true
+	return nil
+}
+
+// put has what node is be under that path too.
+func (s *settler) put(node uint32, path []string) error {
 	to := &s.moved
-	for _, stop := range w.way {
-		below := to.below[stop.name]
+	for _, name := range path {
+		below := to.below[name]
 		if below == nil {
 			if err := s.steps.take(nodeSteps); err != nil { // it takes as much memory as a name
-				return s.at(p, err)
+				return err
 			}
 			if to.below == nil {
 				to.below = make(map[string]*moved)
 			}
 			below = &moved{}
-			to.below[stop.name] = below
+			to.below[name] = below
 		}
 		to = below
 	}
-	to.nodes = append(to.nodes, p.node)
-	s.gone[p.node] = true
+	to.nodes = append(to.nodes, node)
 	return nil
 }

@@ -33,7 +33,6 @@ import (
 type Tree struct {
 	index  func(ctx context.Context, i int) (*layer.Index, error)
 	layers []slot // lowest first
-	alone  bool   // it is a layer's own: whiteouts are files
 
 	// linked is above all layers that have names of files of the layers below, as
 	// far as layers were asked for.
@@ -55,25 +54,16 @@ func NewTree(layers int, index func(ctx context.Context, i int) (*layer.Index, e
 	return &Tree{index: index, layers: make([]slot, layers)}
 }
 
-// NewLayerTree returns the tree of one layer alone, as overlayfs wants a lower
-// directory: what it hides is in it, as a file of Kind Whiteout; a directory that
-// hides all that is below it has Opaque set in its Inode. index is as that of
-// NewTree.
-func NewLayerTree(index func(ctx context.Context) (*layer.Index, error)) *Tree {
-	t := NewTree(1, func(ctx context.Context, _ int) (*layer.Index, error) { return index(ctx) })
-	t.alone = true
-	return t
-}
-
-// A File is a file or a directory of a Tree. It does not change. Files that are no
+// A File is a file or a directory of a Tree or a Lower. It does not change. Files that are no
 // directories are the same, by whatever name they were found, if Layer and Node
 // are.
 type File struct {
 	Layer int    // whose index has its attributes, and its content
 	Node  uint32 // in that index, the first of its names
 
-	inode *layer.Inode
-	dir   *part // of a directory
+	inode  *layer.Inode
+	dir    *part // of a directory
+	opaque bool
 }
 
 // Inode returns the file's attributes.
@@ -81,6 +71,10 @@ func (f *File) Inode() *layer.Inode { return f.inode }
 
 // IsDir says whether it is a directory.
 func (f *File) IsDir() bool { return f.dir != nil }
+
+// Opaque says whether it is a directory of a Lower that hides what the layers below
+// have in it. Inode does not tell: its attributes may be those of another layer.
+func (f *File) Opaque() bool { return f.opaque }
 
 // Root returns the root. It waits for the root's attributes, which Lookup and List
 // do not.
@@ -159,7 +153,7 @@ func (t *Tree) file(ctx context.Context, p *part) (*File, error) {
 		return &File{Layer: p.layer, Node: p.inode().Node, inode: p.inode()}, nil
 	}
 	links, err := t.hardlinks(ctx, p.layer)
-	return links[p.node], err
+	return links[p.ix.Nodes[p.node].Inode], err
 }
 
 // A LinkError is a hard link to what the layers below have not, or have as a

@@ -202,6 +202,7 @@ func TestTree(t *testing.T) {
 		{"below a link to a file", []string{"l@f f=1", "l/g=2"}, "f f/g l"},
 		{"hidden below a link to nowhere", []string{"run@/var/run", "run/d/.wh.f"}, "run"},
 		{"below a link to the root", []string{"l@/ a=1", "l/b=2 l/.wh.a"}, "b l"},
+		{"opaque by a link to the root", []string{"l@/ a=1", "l/.wh..wh..opq l/b=2"}, "b"},
 		{"below a link and beside it", []string{"d/ l@d", "l/e/f=2 d/e/g=2 d/h=2"}, "d d/e d/e/f d/e/g d/h l"},
 		{"below a link to a directory of the layer's own", []string{"l@d", "d/ d/g=2 l/f=2"}, "d d/f d/g l"},
 		{"below a hard link to a link", []string{"d/ l@d", "m#l", "m/f=3"}, "d d/f l m"},
@@ -215,12 +216,17 @@ func TestTree(t *testing.T) {
 		{"a hidden hard link to below", []string{"a=1", "b#a c#a", ".wh.b"}, "a c"},
 		{"a name that a moved file replaces", []string{"d/ d/f=1 d/g#d/f l@d", "l/f=2"}, "d d/f d/g l"},
 		{"a hard link below a link", []string{"d/ d/f=1 l@d", "l/g#l/f"}, "d d/f d/g l"},
+		{"a hard link to one of several names", []string{"d/ d/f=1 d/g#d/f e/ e/h#d/f", "i#d/f e/.wh.h", "j#i"}, "d d/f d/g e i j"},
+		{"an opaque root of directories", []string{"a=1 d/ d/f=1 e/", ".wh..wh..opq d/g=2", "d/h=3"}, "d d/g d/h"},
+		{"hidden where nothing is", []string{"a=1 d/", "d/.wh.f e/ e/.wh.g .wh.h", ".wh.a", ".wh.a"}, "d e"},
+		{"opaque, and hidden in it", []string{"d/ d/f=1 d/g=1", "d/ d/.wh.f d/.wh..wh..opq"}, "d"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var layers [][]byte
+			var files [][]testlayer.File
 			for _, words := range c.layers {
-				layers = append(layers, testlayer.Tar(t, entries(words)...))
+				files = append(files, entries(words))
 			}
+			layers := tars(t, files)
 			want, err := unpack(t, filepath.Join(t.TempDir(), "tree"), layers...)
 			if err != nil {
 				t.Fatal(err)
@@ -234,6 +240,13 @@ func TestTree(t *testing.T) {
 			}
 			if names := strings.Join(slices.Sorted(maps.Keys(got))[1:], " "); names != c.want {
 				t.Errorf("the names are %q, want %q", names, c.want)
+			}
+			over, err := overlay(t, treeOf(t, c.layers...), files)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(withoutLinks(want), over); diff != "" {
+				t.Errorf("overlay (want, got):\n%s", diff)
 			}
 		})
 	}

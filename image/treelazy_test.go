@@ -19,8 +19,13 @@ import (
 	"distfs/layer"
 )
 
+// A finder is a Tree or a Lower.
+type finder interface {
+	Lookup(ctx context.Context, dir *image.File, name string) (*image.File, error)
+}
+
 // lookup looks a path up, name by name.
-func lookup(t *image.Tree, name string) (*image.File, error) {
+func lookup(t finder, name string) (*image.File, error) {
 	var f *image.File
 	for part := range strings.SplitSeq(name, "/") {
 		var err error
@@ -159,42 +164,6 @@ func TestTreeErrors(t *testing.T) {
 	}
 }
 
-// TestLayerTree shows a layer as overlayfs wants it.
-func TestLayerTree(t *testing.T) {
-	ix := made(t, testlayer.Tar(t, entries("d/ d/.wh..wh..opq d/f=1 .wh.a i/g=1 h/.wh.b x=1 y#x z#no")...))
-	tree := image.NewLayerTree(func(context.Context) (*layer.Index, error) { return ix, nil })
-	items, err := tree.List(context.Background(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, item := range items {
-		names = append(names, fmt.Sprint(item.Name, item.Kind))
-	}
-	if got, want := fmt.Sprint(names), fmt.Sprint([]string{
-		fmt.Sprint("a", layer.Whiteout), fmt.Sprint("d", layer.Dir), fmt.Sprint("h", layer.Dir),
-		fmt.Sprint("i", layer.Dir), fmt.Sprint("x", layer.File), fmt.Sprint("y", layer.File),
-	}); got != want {
-		t.Errorf("List = %s, want %s", got, want)
-	}
-	for name, want := range map[string]layer.Kind{"a": layer.Whiteout, "h/b": layer.Whiteout, "d/f": layer.File, "d": layer.Dir} {
-		f, err := lookup(tree, name)
-		if err != nil || f.Inode().Kind != want || f.Inode().Opaque != (name == "d") {
-			t.Errorf("Lookup(%s) = %+v, %v, want kind %d", name, f, err, want)
-		}
-	}
-	y, err := lookup(tree, "y")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n, err := tree.Links(context.Background(), y); err != nil || n != 2 {
-		t.Errorf("Links = %d, %v, want 2", n, err)
-	}
-	if _, err := lookup(tree, "z"); !errors.Is(err, iofs.ErrNotExist) {
-		t.Errorf("Lookup(z) = %v, want that it is not there", err)
-	}
-}
-
 // TestTreeOfManyLayers has ten thousand of them, each of which is in the way of
 // every answer.
 func TestTreeOfManyLayers(t *testing.T) {
@@ -241,6 +210,9 @@ func TestTreeOfManyLayers(t *testing.T) {
 			}
 			if err != nil || len(items) != want {
 				t.Errorf("List = %d names, %v, want %d", len(items), err, want)
+			}
+			if _, err := tree.Lower(c.layers-1).List(context.Background(), nil); err != nil {
+				t.Errorf("List of the uppermost: %v", err)
 			}
 			t.Logf("%d layers: %v", c.layers, time.Since(begun))
 		})

@@ -65,7 +65,10 @@ func (d *drawer) entry() testlayer.File {
 // hide draws a whiteout or what makes a directory opaque.
 func (d *drawer) hide() testlayer.File {
 	name := d.path()
-	if rapid.Bool().Draw(d.T, "opaque") {
+	if rapid.IntRange(0, 11).Draw(d.T, "root") == 0 {
+		name = "."
+	}
+	if name == "." || rapid.Bool().Draw(d.T, "opaque") {
 		return testlayer.Reg(name+"/.wh..wh..opq", "")
 	}
 	return testlayer.Reg(path.Join(path.Dir(name), ".wh."+path.Base(name)), "")
@@ -180,6 +183,13 @@ func sameAsUnpacked(t *testing.T, rt *rapid.T, dir string, layers [][]testlayer.
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		rt.Fatalf("tree (want, got):\n%s%s", diff, describeFiles(layers))
+	}
+	over, err := overlay(t, tree(all...), layers)
+	if err != nil {
+		rt.Fatalf("overlay: %v%s", err, describeFiles(layers))
+	}
+	if diff := cmp.Diff(withoutLinks(want), over); diff != "" {
+		rt.Fatalf("overlay (want, got):\n%s%s", diff, describeFiles(layers))
 	}
 	return true
 }
