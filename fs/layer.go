@@ -219,7 +219,7 @@ func (l *layerFiles) scan(ctx context.Context) (*layer.Index, error) {
 	case r.err != nil:
 		return nil, r.err
 	case err != nil && ctx.Err() == nil:
-		return nil, fmt.Errorf("%v: %w", err, syscall.EIO) // of whatever kind it is: the layer can't be read
+		return nil, fmt.Errorf("%v: %w", err, syscall.EIO) //nolint:errorlint // of whatever kind it is: the layer can't be read
 	case err != nil:
 		return nil, err
 	}

@@ -15,9 +15,9 @@ type View uint8
 
 // The views.
 const (
-	ViewTar View = iota // the tar itself, all of it
-	ViewTOC             // a table of contents, whose digest the layer's descriptor bears
-	ViewHeld            // the same, and it was held against the tar: see Compare
+	ViewTar  View = iota // the tar itself, all of it
+	ViewTOC              // a table of contents, whose digest the layer's descriptor bears
+	ViewHeld             // the same, and it was held against the tar: see Compare
 )
 
 // An Index is what a layer adds to the tree below it, and where in the layer's
