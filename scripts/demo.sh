@@ -73,11 +73,12 @@ look() {
 	layer=$(readlink mnt/demo.local/library/hello:1/layers/2.tar.gz)
 	run "echo '${layer##*:}  mnt/demo.local/library/hello/${layer##*/}' | sha256sum -c"
 	run "tar -tvzf mnt/demo.local/library/hello:1/layers/1.tar.gz"
+	run "ls -lR mnt/demo.local/library/hello:1/rootfs/"
 }
 
 mount mount --config config.toml mnt
 look
-run "tar -xzf mnt/demo.local/library/hello:1/layers/1.tar.gz bin/hello && bin/hello"
+run "mnt/demo.local/library/hello:1/rootfs/bin/hello"
 umount
 run "distfs list"
 
