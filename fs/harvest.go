@@ -94,8 +94,8 @@ func (l *layerFiles) reap(ctx context.Context) bool {
 func (l *layerFiles) inOrder() []*layer.Inode {
 	ix := l.held()
 	var files []*layer.Inode
-	for i := range ix.Inodes {
-		if ino := &ix.Inodes[i]; ino.Kind == layer.File && ino.Size > 0 && ino.Digest != [32]byte{} {
+	for _, ino := range ix.Inodes.All() {
+		if ino.Kind == layer.File && ino.Size > 0 && ino.Digest != [32]byte{} {
 			files = append(files, ino)
 		}
 	}

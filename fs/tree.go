@@ -52,12 +52,12 @@ func (n *treeNode) attributes() attributes {
 	ino := n.file.Inode()
 	size := ino.Size
 	if ino.Kind == layer.Symlink {
-		size = int64(len(ino.Link))
+		size = int64(len(ino.Link()))
 	}
 	return attributes{
 		mode: modes[ino.Kind] | ino.Mode, size: size, entry: forever, valid: forever,
 		inode: inode{
-			uid: ino.UID, gid: ino.GID, links: n.links, rdev: uint32(unix.Mkdev(ino.Major, ino.Minor)),
+			uid: ino.UID, gid: ino.GID, links: n.links, rdev: uint32(unix.Mkdev(ino.Device())),
 			seconds: ino.Seconds, nanoseconds: ino.Nanoseconds,
 		},
 	}
@@ -170,7 +170,7 @@ var (
 	_ = listed((*treeLink)(nil))
 )
 
-func (l *treeLink) readlink(context.Context) (string, error) { return l.file.Inode().Link, nil }
+func (l *treeLink) readlink(context.Context) (string, error) { return l.file.Inode().Link(), nil }
 
 // A treeSpecial is a device or a fifo: the kernel opens it itself.
 type treeSpecial struct{ treeNode }

@@ -20,7 +20,7 @@ func (n *treeNode) xattr(name string) (string, error) {
 	if n.file.Opaque() && name == n.t.s.opaqueName() {
 		return "y", nil
 	}
-	for _, x := range n.file.Inode().Xattrs {
+	for _, x := range n.file.Inode().Xattrs() {
 		if x.Name == name && !n.hides(name) {
 			return x.Value, nil
 		}
@@ -41,7 +41,7 @@ func (n *treeNode) xattrs() []string {
 	if n.file.Opaque() {
 		names = append(names, n.t.s.opaqueName())
 	}
-	for _, x := range n.file.Inode().Xattrs {
+	for _, x := range n.file.Inode().Xattrs() {
 		if !n.hides(x.Name) {
 			names = append(names, x.Name)
 		}

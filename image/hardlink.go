@@ -17,7 +17,7 @@ type hardlinks map[uint32]*File
 
 // noteLinks notes that layer i has names of files of the layers below, if it has.
 func (t *Tree) noteLinks(i int, ix *layer.Index) {
-	if !slices.ContainsFunc(ix.Nodes, func(n layer.Node) bool { return ix.Inodes[n.Inode].Kind == layer.Hardlink }) {
+	if !slices.ContainsFunc(ix.Nodes, func(n layer.Node) bool { return ix.Inodes.At(n.Inode).Kind == layer.Hardlink }) {
 		return
 	}
 	for old := t.linked.Load(); old <= int64(i); old = t.linked.Load() {
@@ -40,7 +40,7 @@ func (t *Tree) hardlinks(ctx context.Context, i int) (hardlinks, error) {
 		if _, known := links[ix.Nodes[n].Inode]; known || ix.Inode(uint32(n)).Kind != layer.Hardlink {
 			continue
 		}
-		f, err := t.target(ctx, i-1, ix.Inode(uint32(n)).Link, steps)
+		f, err := t.target(ctx, i-1, ix.Inode(uint32(n)).Link(), steps)
 		if err != nil {
 			return nil, fmt.Errorf("layer %d: hard link %.200q: %w", i, ix.Path(uint32(n)), err)
 		}

@@ -219,5 +219,6 @@ func hidesRoot(p *part) bool { return p.in == nil && p.inode().Opaque }
 // onlyHides says whether there is nothing of the name: of a hard link, if it is one
 // to nothing.
 func onlyHides(ino *layer.Inode) bool {
-	return ino.Kind == layer.Whiteout || ino.Kind == layer.Hardlink || ino.Kind == layer.CharDevice && ino.Major|ino.Minor == 0
+	major, minor := ino.Device()
+	return ino.Kind == layer.Whiteout || ino.Kind == layer.Hardlink || ino.Kind == layer.CharDevice && major|minor == 0
 }

@@ -85,11 +85,11 @@ func (w *writer) write(name string, f *image.File) error {
 	case ino.Kind == layer.Whiteout:
 		return unix.Mknod(name, unix.S_IFCHR, 0)
 	case ino.Kind == layer.Symlink:
-		err = os.Symlink(ino.Link, name)
+		err = os.Symlink(ino.Link(), name)
 	case ino.Kind == layer.File:
 		err = os.WriteFile(name, []byte(w.contents[ino.Digest]), 0o600)
 	default:
-		err = unix.Mknod(name, types[ino.Kind], int(unix.Mkdev(ino.Major, ino.Minor)))
+		err = unix.Mknod(name, types[ino.Kind], int(unix.Mkdev(ino.Device())))
 	}
 	w.first[id] = name
 	return errors.Join(err, attributes(name, f))
@@ -101,7 +101,7 @@ func attributes(name string, f *image.File) error {
 	if ino.Kind != layer.Symlink {
 		err = errors.Join(err, unix.Chmod(name, ino.Mode))
 	}
-	for _, x := range ino.Xattrs {
+	for _, x := range ino.Xattrs() {
 		err = errors.Join(err, unix.Lsetxattr(name, x.Name, []byte(x.Value), 0))
 	}
 	if f.Opaque() {

@@ -18,9 +18,9 @@ type rebuilt struct {
 func (s *settler) rebuild() *layer.Index {
 	old := s.root.ix
 	ix := *old
-	ix.Nodes, ix.Inodes = []layer.Node{old.Nodes[0]}, slices.Clone(old.Inodes)
+	ix.Nodes, ix.Inodes = []layer.Node{old.Nodes[0]}, old.Inodes.Clone()
 	for _, n := range s.moved.nodes {
-		root := &ix.Inodes[old.Nodes[0].Inode]
+		root := ix.Inodes.At(old.Nodes[0].Inode)
 		root.Opaque = root.Opaque || old.Inode(n).Opaque
 	}
 	dirs := []rebuilt{{append([]uint32{0}, s.moved.nodes...), &s.moved}} // of each of ix.Nodes
@@ -69,7 +69,9 @@ func (s *settler) unite(ix *layer.Index, r rebuilt) (inode uint32, dir rebuilt) 
 	old := s.root.ix
 	if len(r.nodes) == 1 && r.moved == nil {
 		inode = old.Nodes[r.nodes[0]].Inode
-		ix.Inodes[inode].Ghost = ix.Inodes[inode].Ghost && !s.real[r.nodes[0]]
+		if s.real[r.nodes[0]] {
+			ix.Inodes.At(inode).Ghost = false
+		}
 		return inode, r
 	}
 	dir.moved = r.moved
@@ -81,7 +83,7 @@ func (s *settler) unite(ix *layer.Index, r rebuilt) (inode uint32, dir rebuilt) 
 			dir.nodes = append(dir.nodes, n)
 			made = merged(made, *ino)
 			made.Ghost = made.Ghost && !s.real[n]
-		} else if file == nil || old.Inodes[*file].Kind == layer.Whiteout {
+		} else if file == nil || old.Inodes.At(*file).Kind == layer.Whiteout {
 			file = &old.Nodes[n].Inode
 		}
 	}
@@ -91,8 +93,7 @@ func (s *settler) unite(ix *layer.Index, r rebuilt) (inode uint32, dir rebuilt) 
 	case file != nil:
 		made.Opaque, made.Implied = true, false
 	}
-	ix.Inodes = append(ix.Inodes, made)
-	return uint32(len(ix.Inodes) - 1), dir
+	return ix.Inodes.Add(made), dir
 }
 
 // merged is a directory that is also another: of the first of the two that has an

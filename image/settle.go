@@ -23,7 +23,7 @@ type moved struct {
 // the layers below have it, or not there. An index without directories that have no
 // entry is as it was.
 func (t *Tree) settle(ctx context.Context, i int, ix *layer.Index) (*layer.Index, error) {
-	if !slices.ContainsFunc(ix.Nodes[1:], func(n layer.Node) bool { return ix.Inodes[n.Inode].Implied }) {
+	if !slices.ContainsFunc(ix.Nodes[1:], func(n layer.Node) bool { return ix.Inodes.At(n.Inode).Implied }) {
 		return ix, nil
 	}
 	steps := stepsOf(ix)

@@ -90,7 +90,7 @@ func (t *Tree) Root(ctx context.Context) (*File, error) {
 func (t *Tree) top(ctx context.Context) (*part, error) {
 	if len(t.layers) == 0 {
 		root := layer.Inode{Kind: layer.Dir, Implied: true, Mode: 0o755, Links: 1}
-		return &part{ix: &layer.Index{Nodes: make([]layer.Node, 1), Inodes: []layer.Inode{root}}}, nil
+		return &part{ix: &layer.Index{Nodes: make([]layer.Node, 1), Inodes: layer.Inodes{{root}}}}, nil
 	}
 	return t.root(ctx, len(t.layers)-1)
 }
@@ -125,7 +125,7 @@ func (t *Tree) Lookup(ctx context.Context, dir *File, name string) (*File, error
 	}
 	f, err := t.file(ctx, p)
 	if f == nil && err == nil {
-		err = &LinkError{Layer: p.layer, Path: p.ix.Path(p.node), Link: p.inode().Link}
+		err = &LinkError{Layer: p.layer, Path: p.ix.Path(p.node), Link: p.inode().Link()}
 	}
 	return f, err
 }

@@ -91,11 +91,12 @@ func (l *lister) walk(f *image.File, name string) error {
 	line := fmt.Sprintf("%06o %d:%d %d.%09d", types[ino.Kind]|ino.Mode, ino.UID, ino.GID, ino.Seconds, ino.Nanoseconds)
 	switch ino.Kind {
 	case layer.Symlink:
-		line += " -> " + ino.Link
+		line += " -> " + ino.Link()
 	case layer.File:
 		line += fmt.Sprintf(" %d bytes %.4x", ino.Size, ino.Digest)
 	case layer.CharDevice, layer.BlockDevice:
-		line += fmt.Sprintf(" %d:%d", ino.Major, ino.Minor)
+		major, minor := ino.Device()
+		line += fmt.Sprintf(" %d:%d", major, minor)
 	}
 	links, err := l.Links(context.Background(), f)
 	if err != nil {
@@ -108,7 +109,7 @@ func (l *lister) walk(f *image.File, name string) error {
 		}
 		line += " is " + l.first[id]
 	}
-	for _, x := range ino.Xattrs {
+	for _, x := range ino.Xattrs() {
 		line += fmt.Sprintf(" %s=%q", x.Name, x.Value)
 	}
 	l.lines[name] = line

@@ -68,10 +68,10 @@ func BenchmarkList(b *testing.B) {
 		b.Run(fmt.Sprint(layers), func(b *testing.B) {
 			var all []*layer.Index
 			for l := range layers {
-				ix := &layer.Index{Nodes: []layer.Node{{First: 1}}, Inodes: []layer.Inode{{Kind: layer.Dir, Links: 1}}}
+				ix := &layer.Index{Nodes: []layer.Node{{First: 1}}, Inodes: layer.Inodes{{{Kind: layer.Dir, Links: 1}}}}
 				for i := l; i < 1_000_000; i += layers {
-					ix.Nodes = append(ix.Nodes, layer.Node{Name: fmt.Sprintf("file-%07d", i), Inode: uint32(len(ix.Inodes))})
-					ix.Inodes = append(ix.Inodes, layer.Inode{Kind: layer.File, Node: uint32(len(ix.Nodes) - 1), Links: 1})
+					ix.Nodes = append(ix.Nodes, layer.Node{Name: fmt.Sprintf("file-%07d", i), Inode: uint32(ix.Inodes.Len())})
+					ix.Inodes.Add(layer.Inode{Kind: layer.File, Node: uint32(len(ix.Nodes) - 1), Links: 1})
 					ix.Nodes[0].Count++
 				}
 				all = append(all, ix)

@@ -223,12 +223,14 @@ func TestTreeOfManyLayers(t *testing.T) {
 func named(ix *layer.Index, i int) *layer.Index {
 	r := strings.NewReplacer("%", strconv.Itoa(i), "!", strconv.Itoa(i-1))
 	other := *ix
-	other.Nodes, other.Inodes = slices.Clone(ix.Nodes), slices.Clone(ix.Inodes)
+	other.Nodes, other.Inodes = slices.Clone(ix.Nodes), ix.Inodes.Clone()
 	for n := range other.Nodes {
 		other.Nodes[n].Name = r.Replace(other.Nodes[n].Name)
 	}
-	for n := range other.Inodes {
-		other.Inodes[n].Link = r.Replace(other.Inodes[n].Link)
+	for _, ino := range other.Inodes.All() {
+		if link := ino.Link(); link != "" {
+			ino.Extra = &layer.Extra{Link: r.Replace(link)}
+		}
 	}
 	return &other
 }

@@ -125,7 +125,7 @@ func (w *walk) find(ctx context.Context, name string) (*part, error) {
 func (t *Tree) linkOf(ctx context.Context, p *part, s *steps) (string, error) {
 	ino := p.inode()
 	if ino.Kind == layer.Hardlink {
-		f, err := t.target(ctx, p.layer-1, ino.Link, s)
+		f, err := t.target(ctx, p.layer-1, ino.Link(), s)
 		if err != nil || f == nil {
 			return "", err
 		}
@@ -134,5 +134,5 @@ func (t *Tree) linkOf(ctx context.Context, p *part, s *steps) (string, error) {
 	if ino.Kind != layer.Symlink {
 		return "", nil
 	}
-	return ino.Link, nil
+	return ino.Link(), nil
 }

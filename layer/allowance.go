@@ -14,7 +14,7 @@ type allowance int64
 
 // add has the tree take an entry, and counts what that takes.
 func (a *allowance) add(tree *builder, e *Entry, at place) error {
-	nodes, inodes := len(tree.nodes), tree.count()
+	nodes, inodes := len(tree.nodes), tree.inodes.Len()
 	if err := tree.add(e, at); err != nil {
 		return err
 	}
@@ -23,7 +23,7 @@ func (a *allowance) add(tree *builder, e *Entry, at place) error {
 		taken += int64(len(name)+len(value)) + int64(unsafe.Sizeof(Xattr{}))
 	}
 	taken += int64(len(tree.nodes)-nodes) * (int64(unsafe.Sizeof(built{})) + maxName)
-	taken += int64(tree.count()-inodes) * int64(unsafe.Sizeof(Inode{}))
+	taken += int64(tree.inodes.Len()-inodes) * int64(unsafe.Sizeof(Inode{})+unsafe.Sizeof(Extra{}))
 	if *a -= allowance(taken); *a < 0 {
 		return &refusal{"the layer's tree is too large", syscall.EFBIG}
 	}

@@ -17,15 +17,13 @@ import (
 // being, and a link on the way to a name is followed, with the root for the root.
 type builder struct {
 	nodes  []built
-	inodes [][]Inode            // in pages: they are many, and large
+	inodes Inodes
 	byName map[builtName]uint32 // of nodes that are not replaced
 	steps  int64                // that may still be taken on the ways to names
 
 	dir     string // where the last entry was, and
 	dirNode uint32 // which node that is; valid as long as no link or directory was replaced
 }
-
-const pageInodes = 512
 
 // built is a node under way. What lies below a dead one is dead.
 type built struct {
@@ -57,7 +55,7 @@ const (
 
 func newBuilder() *builder {
 	b := &builder{byName: make(map[builtName]uint32), steps: layerSteps}
-	b.newInode(impliedDir())
+	b.inodes.Add(impliedDir())
 	b.nodes = append(b.nodes, built{})
 	b.dir = "."
 	return b
@@ -88,50 +86,31 @@ func (b *builder) add(e *Entry, at place) error {
 	case Hardlink:
 		return b.hardlink(parent, name, e)
 	}
-	ino := Inode{Kind: e.Kind, Link: e.Link}
+	ino := Inode{Kind: e.Kind}
 	if e.Kind == File {
-		ino.Size, ino.Digest, ino.Offset, ino.Data = e.Size, at.digest, at.offset, at.data
+		ino.Size, ino.Digest, ino.Offset = e.Size, at.digest, at.offset
 	}
-	ino.attributes(e)
-	b.replace(parent, name, b.newInode(ino))
+	ino.attributes(e, at.data)
+	b.replace(parent, name, b.inodes.Add(ino))
 	return nil
 }
 
 func (b *builder) inode(n uint32) *Inode {
-	i := b.nodes[n].inode
-	return &b.inodes[i/pageInodes][i%pageInodes]
-}
-
-// count is how many inodes were made.
-func (b *builder) count() int {
-	if len(b.inodes) == 0 {
-		return 0
-	}
-	return (len(b.inodes)-1)*pageInodes + len(b.inodes[len(b.inodes)-1])
-}
-
-func (b *builder) newInode(ino Inode) uint32 {
-	n := b.count()
-	if n%pageInodes == 0 {
-		b.inodes = append(b.inodes, make([]Inode, 0, pageInodes))
-	}
-	page := &b.inodes[n/pageInodes]
-	*page = append(*page, ino)
-	return uint32(n)
+	return b.inodes.At(b.nodes[n].inode)
 }
 
 // describe gives the directory n what its entry says.
 func (b *builder) describe(n uint32, e *Entry) error {
 	ino := b.inode(n)
 	ino.Implied, ino.Ghost = false, false
-	ino.attributes(e)
+	ino.attributes(e, nil)
 	return nil
 }
 
 // attributes takes over what all kinds have. A link's own permissions are those
 // of every link.
-func (ino *Inode) attributes(e *Entry) {
-	ino.Mode, ino.UID, ino.GID, ino.Major, ino.Minor = e.Mode, e.UID, e.GID, e.Major, e.Minor
+func (ino *Inode) attributes(e *Entry, data []Segment) {
+	ino.Mode, ino.UID, ino.GID = e.Mode, e.UID, e.GID
 	if e.Kind == Symlink {
 		ino.Mode = 0o777
 	}
@@ -139,10 +118,11 @@ func (ino *Inode) attributes(e *Entry) {
 	if e.ModTime.IsZero() {
 		ino.Seconds = 0
 	}
-	ino.Xattrs = nil
+	more := Extra{Link: e.Link, Data: data, Major: e.Major, Minor: e.Minor}
 	for _, name := range slices.Sorted(maps.Keys(e.Xattrs)) {
-		ino.Xattrs = append(ino.Xattrs, Xattr{name, e.Xattrs[name]})
+		more.Xattrs = append(more.Xattrs, Xattr{name, e.Xattrs[name]})
 	}
+	ino.has(more)
 }
 
 // hide notes what hides something of the layers below: of a place where this
@@ -172,7 +152,7 @@ func (b *builder) whiteout(parent uint32, name string) {
 	n, ok := b.byName[builtName{parent, name}]
 	switch {
 	case !ok || b.inode(n).Ghost:
-		b.replace(parent, name, b.newInode(Inode{Kind: Whiteout}))
+		b.replace(parent, name, b.inodes.Add(Inode{Kind: Whiteout}))
 	case b.inode(n).Kind == Dir:
 		b.inode(n).Opaque = true
 	}
@@ -206,7 +186,7 @@ func (b *builder) hardlink(parent uint32, name string, e *Entry) error {
 	if len(link) > maxPath {
 		return fmt.Errorf("link to %.200q: %w", e.Link, syscall.ENAMETOOLONG)
 	}
-	b.replace(parent, name, b.newInode(Inode{Kind: Hardlink, Link: link}))
+	b.replace(parent, name, b.inodes.Add(Inode{Kind: Hardlink, Extra: &Extra{Link: link}}))
 	return nil
 }
 
@@ -241,7 +221,7 @@ func (b *builder) enter(parent uint32, name string) uint32 {
 		dir.Implied, dir.Opaque = false, true
 		b.nodes[n].dead, b.dir = true, ""
 	}
-	return b.make(parent, name, b.newInode(dir))
+	return b.make(parent, name, b.inodes.Add(dir))
 }
 
 // errAbsent is that this layer has no such directory.
@@ -300,7 +280,7 @@ func (b *builder) resolve(name string) ([]stop, error) {
 			if links++; links > maxLinks {
 				return nil, syscall.ELOOP
 			}
-			target := b.inode(n).Link
+			target := b.inode(n).Link()
 			if strings.HasPrefix(target, "/") {
 				way = nil
 			}
@@ -342,14 +322,14 @@ func (b *builder) walk(name string, ghosts bool) (uint32, error) {
 }
 
 // finish lays the tree out as an Index has it. The builder is done with.
-func (b *builder) finish() (nodes []Node, inodes []Inode) {
+func (b *builder) finish() (nodes []Node, inodes Inodes) {
 	b.byName = nil
 	kids := b.live()
 	nodes = make([]Node, 1, len(b.nodes))
-	packed := make([]uint32, b.count()) // which an inode is in the end, plus one
-	first := make([]uint32, b.count())  // the first of its names in the archive, as it was numbered there
-	order := []uint32{0}                // the number in the archive of each of nodes
-	live := uint32(0)                   // inodes
+	packed := make([]uint32, b.inodes.Len()) // which an inode is in the end, plus one
+	first := make([]uint32, b.inodes.Len())  // the first of its names in the archive, as it was numbered there
+	order := []uint32{0}                     // the number in the archive of each of nodes
+	live := uint32(0)                        // inodes
 	take := func(to, old uint32) {
 		i := b.nodes[old].inode
 		ino := b.inode(old)
@@ -377,19 +357,18 @@ func (b *builder) finish() (nodes []Node, inodes []Inode) {
 	return nodes, b.pack(packed, live)
 }
 
-// pack returns the live inodes in their order, each page of which it lets go of
-// when it was copied.
-func (b *builder) pack(packed []uint32, live uint32) []Inode {
-	inodes := make([]Inode, live)
-	for p, page := range b.inodes {
-		for i := range page {
-			if n := packed[p*pageInodes+i]; n > 0 {
-				inodes[n-1] = page[i]
-			}
+// pack returns the live inodes in their order, in the place of all.
+func (b *builder) pack(packed []uint32, live uint32) Inodes {
+	for i := range packed {
+		for packed[i] > 0 && packed[i]-1 != uint32(i) {
+			to := packed[i] - 1
+			x, y := b.inodes.At(uint32(i)), b.inodes.At(to)
+			*x, *y = *y, *x
+			packed[i], packed[to] = packed[to], packed[i]
 		}
-		b.inodes[p] = nil
 	}
-	return inodes
+	b.inodes.cut(live)
+	return b.inodes
 }
 
 // live returns a function that gives the live children of a node.

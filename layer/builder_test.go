@@ -28,9 +28,9 @@ func tell(ix *layer.Index) string {
 				}
 			}
 		case layer.Symlink:
-			s += "@" + ino.Link
+			s += "@" + ino.Link()
 		case layer.Hardlink:
-			s += "#" + ino.Link
+			s += "#" + ino.Link()
 		case layer.Whiteout:
 			s = "-" + s
 		case layer.File:

@@ -53,7 +53,7 @@ func (ix *Index) checkNodes() error {
 	if len(ix.Nodes) == 0 || len(ix.Nodes) > math.MaxUint32 || ix.Nodes[0].Name != "" || ix.Nodes[0].Parent != 0 {
 		return wrong("node", 0)
 	}
-	links := make([]uint32, len(ix.Inodes))
+	links := make([]uint32, ix.Inodes.Len())
 	next, named := uint64(1), uint32(0)
 	depth, level := 0, uint64(0) // below the root; where the nodes of that depth end
 	for i := range ix.Nodes {
@@ -64,9 +64,9 @@ func (ix *Index) checkNodes() error {
 		switch {
 		case uint64(i) >= next, depth > MaxDepth, uint64(n.First) != next, next+uint64(n.Count) > uint64(len(ix.Nodes)):
 			return wrong("node", i)
-		case n.Inode > named, uint64(n.Inode) >= uint64(len(ix.Inodes)):
+		case n.Inode > named, uint64(n.Inode) >= uint64(len(links)):
 			return wrong("inode of node", i)
-		case (i == 0 || n.Count > 0) && ix.Inodes[n.Inode].Kind != Dir:
+		case (i == 0 || n.Count > 0) && ix.Inodes.At(n.Inode).Kind != Dir:
 			return wrong("directory, node", i)
 		}
 		if n.Inode == named {
@@ -78,14 +78,13 @@ func (ix *Index) checkNodes() error {
 		}
 		next += uint64(n.Count)
 	}
-	if next != uint64(len(ix.Nodes)) || uint64(named) != uint64(len(ix.Inodes)) {
-		return wrong("number of inodes,", len(ix.Inodes))
+	if next != uint64(len(ix.Nodes)) || uint64(named) != uint64(len(links)) {
+		return wrong("number of inodes,", len(links))
 	}
-	for i := range ix.Inodes {
-		ino := &ix.Inodes[i]
+	for i, ino := range ix.Inodes.All() {
 		if ino.Links != links[i] || ino.Links > 1 && ino.Kind == Dir ||
-			uint64(ino.Node) >= uint64(len(ix.Nodes)) || ix.Nodes[ino.Node].Inode != uint32(i) {
-			return wrong("node of inode", i)
+			uint64(ino.Node) >= uint64(len(ix.Nodes)) || ix.Nodes[ino.Node].Inode != i {
+			return wrong("node of inode", int(i))
 		}
 	}
 	return nil
@@ -104,21 +103,21 @@ func (ix *Index) checkChildren(n uint32) error {
 }
 
 func (ix *Index) checkInodes() error {
-	for i := range ix.Inodes {
-		ino := &ix.Inodes[i]
+	for i, ino := range ix.Inodes.All() {
+		more := ino.extra()
 		isLink := ino.Kind == Symlink || ino.Kind == Hardlink
 		isFile := ino.Kind == File
 		switch {
 		case ino.Kind < File, ino.Kind > Whiteout, ino.Mode > 0o7777, ino.Nanoseconds >= 1e9,
 			ino.Kind != Dir && (ino.Implied || ino.Ghost || ino.Opaque),
-			!isLink && ino.Link != "",
-			!isFile && (ino.Size != 0 || ino.Offset != 0 || ino.Digest != sum{} || ino.Data != nil),
+			!isLink && more.Link != "",
+			!isFile && (ino.Size != 0 || ino.Offset != 0 || ino.Digest != sum{} || more.Data != nil),
 			isFile && !ix.inStream(ino):
-			return wrong("inode", i)
+			return wrong("inode", int(i))
 		}
-		for j, x := range ino.Xattrs {
-			if j > 0 && x.Name <= ino.Xattrs[j-1].Name {
-				return wrong("order of attributes in inode", i)
+		for j, x := range more.Xattrs {
+			if j > 0 && x.Name <= more.Xattrs[j-1].Name {
+				return wrong("order of attributes in inode", int(i))
 			}
 		}
 	}
@@ -128,11 +127,12 @@ func (ix *Index) checkInodes() error {
 // inStream says whether the content of a file lies in the stream.
 func (ix *Index) inStream(ino *Inode) bool {
 	within := func(off, length int64) bool { return off >= 0 && length >= 0 && length <= ix.Length-off }
-	if ino.Data == nil || ino.Size < 0 || ino.Offset < 0 {
+	data := ino.Data()
+	if data == nil || ino.Size < 0 || ino.Offset < 0 {
 		return within(ino.Offset, ino.Size)
 	}
 	end := int64(0)
-	for _, s := range ino.Data {
+	for _, s := range data {
 		if s.At < end || s.Length <= 0 || s.Length > ino.Size-s.At || !within(s.Offset, s.Length) {
 			return false
 		}

@@ -74,11 +74,11 @@ func (c *comparison) inode(a, b uint32) string {
 		return "owner"
 	case !c.sameTime(x, y):
 		return "time"
-	case x.Link != y.Link || x.Links != y.Links || !c.sameLinks(a, b):
+	case x.Link() != y.Link() || x.Links != y.Links || !c.sameLinks(a, b):
 		return "link"
-	case x.Major != y.Major || x.Minor != y.Minor:
+	case !sameDevice(x, y):
 		return "device"
-	case !slices.Equal(x.Xattrs, y.Xattrs):
+	case !slices.Equal(x.Xattrs(), y.Xattrs()):
 		return "extended attributes"
 	case x.Kind == File && !sameContent(x, y):
 		return "content"
@@ -97,12 +97,17 @@ func (c *comparison) sameTime(x, y *Inode) bool {
 // sameLinks says whether two nodes are further names of the same.
 func (c *comparison) sameLinks(a, b uint32) bool {
 	i, j := c.toc.Nodes[a].Inode, c.tar.Nodes[b].Inode
-	if c.toc.Inodes[i].Links < 2 {
+	if c.toc.Inodes.At(i).Links < 2 {
 		return true
 	}
 	is, met := c.of[i]
 	c.of[i] = j
 	return !met || is == j
+}
+
+func sameDevice(x, y *Inode) bool {
+	a, b := x.extra(), y.extra()
+	return a.Major == b.Major && a.Minor == b.Minor
 }
 
 // sameContent compares digests, where both know one: of a file with large holes the

@@ -51,10 +51,10 @@ func (c *Content) ReadAt(ctx context.Context, ino *Inode, p []byte, off int64) (
 	if short {
 		p = p[:ino.Size-off]
 	}
-	if ino.Data == nil {
+	if data := ino.Data(); data == nil {
 		n, err = c.stream(ctx, p, ino.Offset+off)
 	} else {
-		n, err = c.sparse(ctx, ino.Data, p, off)
+		n, err = c.sparse(ctx, data, p, off)
 	}
 	if err == nil && short {
 		err = io.EOF

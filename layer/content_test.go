@@ -164,7 +164,7 @@ func decodedSpan(kind layer.SpanKind, length int, skip, size int64, content stri
 	return &layer.Index{
 		View:   layer.ViewTOC,
 		Nodes:  []layer.Node{{First: 1, Count: 1}, {Name: "f", Inode: 1, First: 2}},
-		Inodes: []layer.Inode{{Kind: layer.Dir, Implied: true, Links: 1}, file},
+		Inodes: layer.Inodes{{{Kind: layer.Dir, Implied: true, Links: 1}, file}},
 		Spans: []layer.Span{{
 			Kind: kind, Len: int64(length), Skip: skip, Size: size, Digest: sha256.Sum256([]byte(content)), Decoded: true,
 		}},

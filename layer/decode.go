@@ -204,11 +204,11 @@ func (d *treeDecoder) nodes(n, inodes uint64) []Node {
 	return nodes
 }
 
-func (d *treeDecoder) inodes(n uint64) []Inode {
-	inodes := make([]Inode, d.count(n, 5))
+func (d *treeDecoder) inodes(n uint64) Inodes {
+	var inodes Inodes
 	seconds, offset := int64(0), int64(0)
-	for i := range inodes {
-		ino := &inodes[i]
+	for range d.count(n, 5) {
+		ino, more := Inode{}, Extra{}
 		flags := d.uint()
 		ino.Kind = Kind(flags & 15)
 		ino.Implied, ino.Ghost, ino.Opaque = flags&flagImplied != 0, flags&flagGhost != 0, flags&flagOpaque != 0
@@ -219,23 +219,25 @@ func (d *treeDecoder) inodes(n uint64) []Inode {
 			ino.Nanoseconds = d.uint32()
 		}
 		if flags&flagDevice != 0 {
-			ino.Major, ino.Minor = d.uint32(), d.uint32()
+			more.Major, more.Minor = d.uint32(), d.uint32()
 		}
 		if flags&flagLinked != 0 {
 			ino.Node = d.uint32()
 		}
 		if flags&flagXattrs != 0 {
-			ino.Xattrs = d.xattrs()
+			more.Xattrs = d.xattrs()
 		}
 		if flags&flagDigest != 0 {
-			d.digest(ino)
+			d.digest(&ino)
 		}
 		switch ino.Kind {
 		case Symlink, Hardlink:
-			ino.Link = d.string()
+			more.Link = d.string()
 		case File:
-			offset = d.content(ino, flags&flagData != 0, offset)
+			offset, more.Data = d.content(&ino, flags&flagData != 0, offset)
 		}
+		ino.has(more)
+		inodes.Add(ino)
 	}
 	return inodes
 }
@@ -257,33 +259,35 @@ func (d *treeDecoder) digest(ino *Inode) {
 	d.digests = d.digests[sha256.Size:]
 }
 
-// content takes where the content of a File lies, and returns where it ends.
-func (d *treeDecoder) content(ino *Inode, holes bool, offset int64) int64 {
+// content takes where the content of a File lies, and returns where it ends and what
+// of one with holes is none.
+func (d *treeDecoder) content(ino *Inode, holes bool, offset int64) (end int64, data []Segment) {
 	ino.Size, ino.Offset = d.size(), d.after(offset)
 	if !holes {
-		return ino.Offset + ino.Size
+		return ino.Offset + ino.Size, nil
 	}
-	ino.Data = make([]Segment, d.count(d.uint(), 3))
+	data = make([]Segment, d.count(d.uint(), 3))
 	at, offset := int64(0), ino.Offset
-	for i := range ino.Data {
-		s := &ino.Data[i]
+	for i := range data {
+		s := &data[i]
 		s.At, s.Length, s.Offset = at+d.size(), d.size(), d.after(offset)
 		at, offset = s.At+s.Length, s.Offset+s.Length
 	}
-	return offset
+	return offset, data
 }
 
 // countLinks finds out what follows from the nodes: Links, and Node of what has
 // one name.
 func (ix *Index) countLinks() {
+	inodes := uint64(ix.Inodes.Len())
 	for i := range ix.Nodes {
-		if n := ix.Nodes[i].Inode; uint64(n) < uint64(len(ix.Inodes)) {
-			ix.Inodes[n].Links++
+		if n := ix.Nodes[i].Inode; uint64(n) < inodes {
+			ix.Inodes.At(n).Links++
 		}
 	}
 	for i := range ix.Nodes {
-		if n := ix.Nodes[i].Inode; uint64(n) < uint64(len(ix.Inodes)) && ix.Inodes[n].Links == 1 {
-			ix.Inodes[n].Node = uint32(i)
+		if n := ix.Nodes[i].Inode; uint64(n) < inodes && ix.Inodes.At(n).Links == 1 {
+			ix.Inodes.At(n).Node = uint32(i)
 		}
 	}
 }

@@ -57,8 +57,8 @@ func (ix *Index) Encode(w io.Writer) error {
 	for i := range ix.Nodes {
 		e.putNode(ix, i)
 	}
-	for i := range ix.Inodes {
-		e.putInode(&ix.Inodes[i])
+	for _, ino := range ix.Inodes.All() {
+		e.putInode(ino)
 	}
 	tree := binary.AppendUvarint(nil, uint64(e.text.Len()))
 	tree = append(append(tree, e.text.String()...), e.tree...)
@@ -98,7 +98,7 @@ func (ix *Index) head(digests int) []byte {
 		b, _ = hex.AppendDecode(b, []byte(ix.DiffID.Encoded())) // check was content with it
 	}
 	b = binary.AppendUvarint(b, uint64(ix.Length))
-	for _, n := range []int{len(ix.Spans), len(ix.Nodes), len(ix.Inodes), digests} {
+	for _, n := range []int{len(ix.Spans), len(ix.Nodes), ix.Inodes.Len(), digests} {
 		b = binary.AppendUvarint(b, uint64(n))
 	}
 	return b
@@ -177,9 +177,10 @@ func (e *encoder) putNode(ix *Index, i int) {
 // from those before; and as the flags say Nanoseconds, Major and Minor, Node, how
 // many Xattrs and these; of a link Link; of a File putContent.
 func (e *encoder) putInode(ino *Inode) {
+	more := ino.extra()
 	e.uint(uint64(ino.Kind) | flag(ino.Implied, flagImplied) | flag(ino.Ghost, flagGhost) | flag(ino.Opaque, flagOpaque) |
-		flag(len(ino.Xattrs) > 0, flagXattrs) | flag(ino.Digest != sum{}, flagDigest) | flag(ino.Data != nil, flagData) |
-		flag(ino.Nanoseconds > 0, flagNanoseconds) | flag(ino.Major|ino.Minor != 0, flagDevice) | flag(ino.Links > 1, flagLinked))
+		flag(len(more.Xattrs) > 0, flagXattrs) | flag(ino.Digest != sum{}, flagDigest) | flag(more.Data != nil, flagData) |
+		flag(ino.Nanoseconds > 0, flagNanoseconds) | flag(more.Major|more.Minor != 0, flagDevice) | flag(ino.Links > 1, flagLinked))
 	e.uint(uint64(ino.Mode))
 	e.uint(uint64(ino.UID))
 	e.uint(uint64(ino.GID))
@@ -188,45 +189,45 @@ func (e *encoder) putInode(ino *Inode) {
 	if ino.Nanoseconds > 0 {
 		e.uint(uint64(ino.Nanoseconds))
 	}
-	if ino.Major|ino.Minor != 0 {
-		e.uint(uint64(ino.Major))
-		e.uint(uint64(ino.Minor))
+	if more.Major|more.Minor != 0 {
+		e.uint(uint64(more.Major))
+		e.uint(uint64(more.Minor))
 	}
 	if ino.Links > 1 {
 		e.uint(uint64(ino.Node))
 	}
-	if len(ino.Xattrs) > 0 {
-		e.uint(uint64(len(ino.Xattrs)))
-		for _, x := range ino.Xattrs {
+	if len(more.Xattrs) > 0 {
+		e.uint(uint64(len(more.Xattrs)))
+		for _, x := range more.Xattrs {
 			e.string(x.Name)
 			e.string(x.Value)
 		}
 	}
 	switch ino.Kind {
 	case Symlink, Hardlink:
-		e.string(ino.Link)
+		e.string(more.Link)
 	case File:
-		e.putContent(ino)
+		e.putContent(ino, more.Data)
 	}
 }
 
 // putContent writes Size, how far behind the content before its own begins, and if
 // it has holes how many Data and these: how far behind the one before each begins
 // in the file, Length, and the same in the stream.
-func (e *encoder) putContent(ino *Inode) {
+func (e *encoder) putContent(ino *Inode, data []Segment) {
 	if ino.Digest != (sum{}) {
 		e.digests = append(e.digests, ino.Digest[:]...)
 	}
 	e.uint(uint64(ino.Size))
 	e.int(ino.Offset - e.offset)
 	e.offset = ino.Offset
-	if ino.Data == nil {
+	if data == nil {
 		e.offset += ino.Size
 		return
 	}
-	e.uint(uint64(len(ino.Data)))
+	e.uint(uint64(len(data)))
 	at := int64(0)
-	for _, s := range ino.Data {
+	for _, s := range data {
 		e.uint(uint64(s.At - at))
 		e.uint(uint64(s.Length))
 		e.int(s.Offset - e.offset)

@@ -83,18 +83,22 @@ func TestEncodeRefuses(t *testing.T) {
 			ix.Nodes = append(ix.Nodes, layer.Node{Name: "x", Parent: 1, First: 3})
 			ix.Nodes[1].Count = 1
 		},
-		"a name of two":        func(ix *layer.Index) { ix.Nodes[1].Name = "a/b" },
-		"..":                   func(ix *layer.Index) { ix.Nodes[1].Name = ".." },
-		"no name":              func(ix *layer.Index) { ix.Nodes[1].Name = "" },
-		"no inode":             func(ix *layer.Index) { ix.Nodes[1].Inode = 2 },
-		"a stray inode":        func(ix *layer.Index) { ix.Inodes = append(ix.Inodes, layer.Inode{Kind: layer.File, Links: 1}) },
-		"a directory twice":    func(ix *layer.Index) { ix.Nodes[1].Inode = 0 },
-		"a kind":               func(ix *layer.Index) { ix.Inodes[1].Kind = layer.Opaque },
-		"a file too long":      func(ix *layer.Index) { ix.Inodes[1].Size++ },
-		"a file too far":       func(ix *layer.Index) { ix.Inodes[1].Offset = 1<<63 - 1 },
-		"a file too early":     func(ix *layer.Index) { ix.Inodes[1].Offset = -1 },
-		"segments that cross":  func(ix *layer.Index) { ix.Inodes[1].Data = []layer.Segment{{At: 5, Length: 5}, {At: 8, Length: 1}} },
-		"a segment too far":    func(ix *layer.Index) { ix.Inodes[1].Data = []layer.Segment{{At: 5, Length: 5, Offset: 1<<63 - 5}} },
+		"a name of two":     func(ix *layer.Index) { ix.Nodes[1].Name = "a/b" },
+		"..":                func(ix *layer.Index) { ix.Nodes[1].Name = ".." },
+		"no name":           func(ix *layer.Index) { ix.Nodes[1].Name = "" },
+		"no inode":          func(ix *layer.Index) { ix.Nodes[1].Inode = 2 },
+		"a stray inode":     func(ix *layer.Index) { ix.Inodes.Add(layer.Inode{Kind: layer.File, Links: 1}) },
+		"a directory twice": func(ix *layer.Index) { ix.Nodes[1].Inode = 0 },
+		"a kind":            func(ix *layer.Index) { ix.Inodes.At(1).Kind = layer.Opaque },
+		"a file too long":   func(ix *layer.Index) { ix.Inodes.At(1).Size++ },
+		"a file too far":    func(ix *layer.Index) { ix.Inodes.At(1).Offset = 1<<63 - 1 },
+		"a file too early":  func(ix *layer.Index) { ix.Inodes.At(1).Offset = -1 },
+		"segments that cross": func(ix *layer.Index) {
+			ix.Inodes.At(1).Extra = &layer.Extra{Data: []layer.Segment{{At: 5, Length: 5}, {At: 8, Length: 1}}}
+		},
+		"a segment too far": func(ix *layer.Index) {
+			ix.Inodes.At(1).Extra = &layer.Extra{Data: []layer.Segment{{At: 5, Length: 5, Offset: 1<<63 - 5}}}
+		},
 		"a gap":                func(ix *layer.Index) { ix.Spans[0].Out = 1 },
 		"a span that is short": func(ix *layer.Index) { ix.Spans[0].Size-- },
 		"an endless span":      func(ix *layer.Index) { ix.Spans[0].Off = 1<<63 - 1 },

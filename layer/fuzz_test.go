@@ -71,8 +71,7 @@ func FuzzMakeIndex(f *testing.F) {
 			t.Error(err)
 		}
 		c := layer.NewContent(ix, blob(b), "l", layer.NewCache(8<<20))
-		for i := range ix.Inodes {
-			ino := &ix.Inodes[i]
+		for _, ino := range ix.Inodes.All() {
 			if ino.Kind != layer.File {
 				continue
 			}

@@ -36,7 +36,7 @@ type Index struct {
 	// directory lie together, in the order of their names' bytes, and so do those of
 	// one directory behind those of the one before it.
 	Nodes  []Node
-	Inodes []Inode // in the order of the first of Nodes that names each
+	Inodes Inodes // in the order of the first of Nodes that names each
 
 	Spans  []Span // in the order of the stream, without a gap
 	Length int64  // of the stream, in bytes
@@ -60,22 +60,27 @@ type Inode struct {
 	Ghost   bool // an implied directory that is there only for what is hidden below it: it makes none where lower layers have none
 	Opaque  bool // a directory that hides what lower layers have in it
 
-	Mode         uint32 // permission bits, setuid, setgid and sticky
-	UID, GID     uint32
-	Major, Minor uint32
-	Seconds      int64  // when it was modified: seconds since 1970, and
-	Nanoseconds  uint32 // nanoseconds, below 1e9
+	Mode        uint32 // permission bits, setuid, setgid and sticky
+	UID, GID    uint32
+	Nanoseconds uint32 // below 1e9, and
+	Seconds     int64  // since 1970: when it was modified
 
 	Node  uint32 // the first of its names in the archive
 	Links uint32 // how many names it has in this layer
 
-	Link   string  // a symlink's target as it stands, or the path of a Hardlink
-	Xattrs []Xattr // in the order of their names
-
 	Size   int64             // of a File, holes included
 	Digest [sha256.Size]byte // SHA-256 of a File's content; zero is not known
 	Offset int64             // in the stream, where a File's content begins
-	Data   []Segment         // of a File with holes: what is no hole, in order; nil: all of it lies at Offset
+
+	Extra *Extra // nil: nothing
+}
+
+// Extra is what few inodes have.
+type Extra struct {
+	Link         string    // a symlink's target as it stands, or the path of a Hardlink
+	Xattrs       []Xattr   // in the order of their names
+	Data         []Segment // of a File with holes: what is no hole, in order; nil: all of it lies at Offset
+	Major, Minor uint32    // of a device
 }
 
 // An Xattr is an extended attribute.
@@ -122,6 +127,33 @@ type Span struct {
 // ModTime returns when the inode was modified.
 func (ino *Inode) ModTime() time.Time { return time.Unix(ino.Seconds, int64(ino.Nanoseconds)) }
 
+// Link returns the Extra's.
+func (ino *Inode) Link() string { return ino.extra().Link }
+
+// Xattrs returns the Extra's.
+func (ino *Inode) Xattrs() []Xattr { return ino.extra().Xattrs }
+
+// Data returns the Extra's.
+func (ino *Inode) Data() []Segment { return ino.extra().Data }
+
+// Device returns the Extra's Major and Minor.
+func (ino *Inode) Device() (major, minor uint32) { return ino.extra().Major, ino.extra().Minor }
+
+func (ino *Inode) extra() Extra {
+	if ino.Extra == nil {
+		return Extra{}
+	}
+	return *ino.Extra
+}
+
+// has gives an inode what there is in x.
+func (ino *Inode) has(x Extra) {
+	ino.Extra = nil
+	if x.Link != "" || x.Xattrs != nil || x.Data != nil || x.Major|x.Minor != 0 {
+		ino.Extra = &x
+	}
+}
+
 // Children returns the names in the directory n, in order.
 func (ix *Index) Children(n uint32) []Node {
 	d := &ix.Nodes[n]
@@ -139,7 +171,7 @@ func (ix *Index) Lookup(dir uint32, name string) (n uint32, ok bool) {
 }
 
 // Inode returns what the node n is.
-func (ix *Index) Inode(n uint32) *Inode { return &ix.Inodes[ix.Nodes[n].Inode] }
+func (ix *Index) Inode(n uint32) *Inode { return ix.Inodes.At(ix.Nodes[n].Inode) }
 
 // Path returns the path of the node n from the root, "." for the root itself.
 func (ix *Index) Path(n uint32) string {

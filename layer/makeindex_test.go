@@ -81,7 +81,7 @@ func TestMakeIndex(t *testing.T) {
 				t.Errorf("%s: %s is at %d, %d bytes, %x", name, path, ino.Offset, ino.Size, ino.Digest)
 			}
 		}
-		if find(t, ix, "d/gone").Kind != layer.Whiteout || find(t, ix, "h") != find(t, ix, "d/small") || find(t, ix, "l").Link != "d" {
+		if find(t, ix, "d/gone").Kind != layer.Whiteout || find(t, ix, "h") != find(t, ix, "d/small") || find(t, ix, "l").Link() != "d" {
 			t.Errorf("%s: the tree is another", name)
 		}
 		out := int64(0)
@@ -158,8 +158,8 @@ func TestSparseIndex(t *testing.T) {
 				suffix = long
 			}
 			ino := find(t, ix, "holes"+suffix)
-			if ino.Size != size || ino.Digest != sha256.Sum256(want) || ino.Data == nil {
-				t.Errorf("%d parts, %.60q: %d bytes in %d segments, digest %x", count, args, ino.Size, len(ino.Data), ino.Digest)
+			if ino.Size != size || ino.Digest != sha256.Sum256(want) || ino.Data() == nil {
+				t.Errorf("%d parts, %.60q: %d bytes in %d segments, digest %x", count, args, ino.Size, len(ino.Data()), ino.Digest)
 			}
 			c := layer.NewContent(ix, blob(plain), "sparse", nil)
 			got := make([]byte, size)

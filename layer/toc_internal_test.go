@@ -121,12 +121,12 @@ func checkTOC(t *testing.T, ix *Index, end int64) {
 	if at != ix.Length || at < 0 || at > defaultBytes {
 		t.Errorf("%d bytes, want %d", at, ix.Length)
 	}
-	for i, ino := range ix.Inodes {
+	for i, ino := range ix.Inodes.All() {
 		if ino.Kind == 0 || ino.Kind == Opaque || ino.Links == 0 || ino.Kind != File && ino.Size != 0 {
-			t.Errorf("inode %d is %+v", i, ino)
+			t.Errorf("inode %d is %+v", i, *ino)
 		}
 		if ino.Size > 0 && (!ends[ino.Offset] || !ends[ino.Offset+ino.Size]) {
-			t.Errorf("inode %d is %+v, in no whole spans", i, ino)
+			t.Errorf("inode %d is %+v, in no whole spans", i, *ino)
 		}
 	}
 	for n := range ix.Nodes {

@@ -48,8 +48,9 @@ func describe(t *testing.T, ix *layer.Index, b []byte) map[string]string {
 	files := layer.NewContent(ix, blob(b), "", nil)
 	for n := range ix.Nodes {
 		ino := ix.Inode(uint32(n))
+		major, minor := ino.Device()
 		line := fmt.Sprintf("kind %d %o %d:%d %d:%d %s -> %q x%d %q opaque %t implied %t", ino.Kind, ino.Mode, ino.UID, ino.GID,
-			ino.Major, ino.Minor, ino.ModTime().UTC().Round(time.Second), ino.Link, ino.Links, ino.Xattrs, ino.Opaque, ino.Implied)
+			major, minor, ino.ModTime().UTC().Round(time.Second), ino.Link(), ino.Links, ino.Xattrs(), ino.Opaque, ino.Implied)
 		if ino.Kind == layer.File {
 			text := make([]byte, ino.Size)
 			if _, err := files.ReadAt(t.Context(), ino, text, 0); err != nil && !errors.Is(err, io.EOF) {
