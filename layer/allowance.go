@@ -14,18 +14,23 @@ type allowance int64
 
 // add has the tree take an entry, and counts what that takes.
 func (a *allowance) add(tree *builder, e *Entry, at place) error {
-	nodes, inodes := len(tree.nodes), tree.inodes.Len()
+	before := tree.bytes()
 	if err := tree.add(e, at); err != nil {
 		return err
 	}
-	taken := int64(len(e.Link)) + int64(len(at.data))*int64(unsafe.Sizeof(Segment{}))
-	for name, value := range e.Xattrs {
-		taken += int64(len(name)+len(value)) + int64(unsafe.Sizeof(Xattr{}))
+	taken := tree.bytes() - before
+	if e.Link != "" || at.data != nil || len(e.Xattrs) > 0 {
+		taken += int64(unsafe.Sizeof(Extra{}))
 	}
-	taken += int64(len(tree.nodes)-nodes) * (int64(unsafe.Sizeof(built{})) + maxName)
-	taken += int64(tree.inodes.Len()-inodes) * int64(unsafe.Sizeof(Inode{})+unsafe.Sizeof(Extra{}))
+	taken += int64(len(at.data))*int64(unsafe.Sizeof(Segment{})) + int64(len(e.Xattrs))*int64(unsafe.Sizeof(Xattr{}))
 	if *a -= allowance(taken); *a < 0 {
 		return &refusal{"the layer's tree is too large", syscall.EFBIG}
 	}
 	return nil
+}
+
+// bytes are what the tree takes, and will in an Index, but for what few inodes have.
+func (b *builder) bytes() int64 {
+	return int64(b.nodes.count)*int64(unsafe.Sizeof(built{})+unsafe.Sizeof(Node{})) +
+		int64(b.inodes.Len())*int64(unsafe.Sizeof(Inode{})) + int64(b.texts.taken)
 }

@@ -16,25 +16,14 @@ import (
 // entry takes the place of an earlier one, directories that have none spring into
 // being, and a link on the way to a name is followed, with the root for the root.
 type builder struct {
-	nodes  []built
+	nodes  builtNodes
 	inodes Inodes
-	byName map[builtName]uint32 // of nodes that are not replaced
-	steps  int64                // that may still be taken on the ways to names
+	texts  texts
+	byName nameTable // of nodes that are not replaced
+	steps  int64     // that may still be taken on the ways to names
 
 	dir     string // where the last entry was, and
 	dirNode uint32 // which node that is; valid as long as no link or directory was replaced
-}
-
-// built is a node under way. What lies below a dead one is dead.
-type built struct {
-	name          string
-	parent, inode uint32
-	dead          bool
-}
-
-type builtName struct {
-	parent uint32
-	name   string
 }
 
 // A place is where an entry's content lies, and what it is.
@@ -54,9 +43,9 @@ const (
 )
 
 func newBuilder() *builder {
-	b := &builder{byName: make(map[builtName]uint32), steps: layerSteps}
+	b := &builder{byName: newNameTable(), steps: layerSteps}
 	b.inodes.Add(impliedDir())
-	b.nodes = append(b.nodes, built{})
+	b.nodes.add(built{})
 	b.dir = "."
 	return b
 }
@@ -90,26 +79,26 @@ func (b *builder) add(e *Entry, at place) error {
 	if e.Kind == File {
 		ino.Size, ino.Digest, ino.Offset = e.Size, at.digest, at.offset
 	}
-	ino.attributes(e, at.data)
+	b.attributes(&ino, e, at.data)
 	b.replace(parent, name, b.inodes.Add(ino))
 	return nil
 }
 
 func (b *builder) inode(n uint32) *Inode {
-	return b.inodes.At(b.nodes[n].inode)
+	return b.inodes.At(b.nodes.at(n).inode)
 }
 
 // describe gives the directory n what its entry says.
 func (b *builder) describe(n uint32, e *Entry) error {
 	ino := b.inode(n)
 	ino.Implied, ino.Ghost = false, false
-	ino.attributes(e, nil)
+	b.attributes(ino, e, nil)
 	return nil
 }
 
 // attributes takes over what all kinds have. A link's own permissions are those
 // of every link.
-func (ino *Inode) attributes(e *Entry, data []Segment) {
+func (b *builder) attributes(ino *Inode, e *Entry, data []Segment) {
 	ino.Mode, ino.UID, ino.GID = e.Mode, e.UID, e.GID
 	if e.Kind == Symlink {
 		ino.Mode = 0o777
@@ -118,9 +107,9 @@ func (ino *Inode) attributes(e *Entry, data []Segment) {
 	if e.ModTime.IsZero() {
 		ino.Seconds = 0
 	}
-	more := Extra{Link: e.Link, Data: data, Major: e.Major, Minor: e.Minor}
+	more := Extra{Link: b.texts.keep(e.Link), Data: data, Major: e.Major, Minor: e.Minor}
 	for _, name := range slices.Sorted(maps.Keys(e.Xattrs)) {
-		more.Xattrs = append(more.Xattrs, Xattr{name, e.Xattrs[name]})
+		more.Xattrs = append(more.Xattrs, Xattr{b.texts.keep(name), b.texts.keep(e.Xattrs[name])})
 	}
 	ino.has(more)
 }
@@ -149,7 +138,7 @@ func (b *builder) hide(e *Entry) error {
 // whiteout hides what lower layers have under a name, whether or not this layer
 // has something there.
 func (b *builder) whiteout(parent uint32, name string) {
-	n, ok := b.byName[builtName{parent, name}]
+	n, ok := b.find(parent, name)
 	switch {
 	case !ok || b.inode(n).Ghost:
 		b.replace(parent, name, b.inodes.Add(Inode{Kind: Whiteout}))
@@ -167,7 +156,7 @@ func (b *builder) hardlink(parent uint32, name string, e *Entry) error {
 		return fmt.Errorf("link to %.200q: %w", e.Link, err)
 	}
 	if dir, there := end(way); there {
-		n, ok := b.byName[builtName{dir, base}]
+		n, ok := b.find(dir, base)
 		switch {
 		case dir == parent && base == name: // it is itself, here or below
 			return nil
@@ -175,7 +164,7 @@ func (b *builder) hardlink(parent uint32, name string, e *Entry) error {
 		case ok && b.inode(n).Kind == Dir:
 			return &refusal{fmt.Sprintf("a hard link to a directory, %.200q", e.Link), syscall.EPERM}
 		case ok && b.inode(n).Kind != Whiteout:
-			b.replace(parent, name, b.nodes[n].inode)
+			b.replace(parent, name, b.nodes.at(n).inode)
 			return nil
 		}
 	}
@@ -186,25 +175,30 @@ func (b *builder) hardlink(parent uint32, name string, e *Entry) error {
 	if len(link) > maxPath {
 		return fmt.Errorf("link to %.200q: %w", e.Link, syscall.ENAMETOOLONG)
 	}
-	b.replace(parent, name, b.inodes.Add(Inode{Kind: Hardlink, Extra: &Extra{Link: link}}))
+	b.replace(parent, name, b.inodes.Add(Inode{Kind: Hardlink, Extra: &Extra{Link: b.texts.keep(link)}}))
 	return nil
 }
 
-// make adds a node.
+// find returns the node of that name in the directory parent.
+func (b *builder) find(parent uint32, name string) (n uint32, ok bool) {
+	n = b.byName.find(&b.nodes, parent, name)
+	return n, n > 0
+}
+
+// make adds a node, in the place of what has its name.
 func (b *builder) make(parent uint32, name string, inode uint32) uint32 {
-	n := uint32(len(b.nodes))
-	b.nodes = append(b.nodes, built{name: strings.Clone(name), parent: parent, inode: inode})
-	b.byName[builtName{parent, b.nodes[n].name}] = n
+	n := b.nodes.add(built{name: b.texts.keep(name), parent: parent, inode: inode})
+	b.byName.set(&b.nodes, n)
 	return n
 }
 
 // replace puts a node in the place of what has its name.
 func (b *builder) replace(parent uint32, name string, inode uint32) {
-	if n, ok := b.byName[builtName{parent, name}]; ok {
+	if n, ok := b.find(parent, name); ok {
 		if k := b.inode(n).Kind; k == Dir || k == Symlink {
 			b.dir = "" // its way may have led there
 		}
-		b.nodes[n].dead = true
+		b.nodes.at(n).die()
 	}
 	b.make(parent, name, inode)
 }
@@ -212,14 +206,15 @@ func (b *builder) replace(parent uint32, name string, inode uint32) {
 // enter returns the directory of that name. Where there is none one is made. In the
 // place of something else of this layer it has what an implied one has, as its own.
 func (b *builder) enter(parent uint32, name string) uint32 {
-	n, ok := b.byName[builtName{parent, name}]
+	n, ok := b.find(parent, name)
 	if ok && b.inode(n).Kind == Dir {
 		return n
 	}
 	dir := impliedDir()
 	if ok { // what lower layers have there is as gone as what this layer had
 		dir.Implied, dir.Opaque = false, true
-		b.nodes[n].dead, b.dir = true, ""
+		b.nodes.at(n).die()
+		b.dir = ""
 	}
 	return b.make(parent, name, b.inodes.Add(dir))
 }
@@ -274,7 +269,7 @@ func (b *builder) resolve(name string) ([]stop, error) {
 			continue
 		}
 		here, there := end(way)
-		n, ok := b.byName[builtName{here, part}]
+		n, ok := b.find(here, part)
 		ok = ok && there
 		if ok && b.inode(n).Kind == Symlink {
 			if links++; links > maxLinks {
@@ -308,7 +303,7 @@ func (b *builder) walk(name string, ghosts bool) (uint32, error) {
 	n := uint32(0)
 	for _, s := range way {
 		if !s.there {
-			if _, is := b.byName[builtName{n, s.name}]; is && ghosts {
+			if _, is := b.find(n, s.name); is && ghosts {
 				return 0, errAbsent
 			}
 			s.node = b.enter(n, s.name)
@@ -319,76 +314,4 @@ func (b *builder) walk(name string, ghosts bool) (uint32, error) {
 		n = s.node
 	}
 	return n, nil
-}
-
-// finish lays the tree out as an Index has it. The builder is done with.
-func (b *builder) finish() (nodes []Node, inodes Inodes) {
-	b.byName = nil
-	kids := b.live()
-	nodes = make([]Node, 1, len(b.nodes))
-	packed := make([]uint32, b.inodes.Len()) // which an inode is in the end, plus one
-	first := make([]uint32, b.inodes.Len())  // the first of its names in the archive, as it was numbered there
-	order := []uint32{0}                     // the number in the archive of each of nodes
-	live := uint32(0)                        // inodes
-	take := func(to, old uint32) {
-		i := b.nodes[old].inode
-		ino := b.inode(old)
-		if packed[i] == 0 {
-			live++
-			packed[i], first[i], ino.Node = live, old, to
-		}
-		ino.Links++
-		if old < first[i] {
-			first[i], ino.Node = old, to
-		}
-		nodes[to].Inode = packed[i] - 1
-	}
-	take(0, 0)
-	for at := 0; at < len(nodes); at++ { // breadth first
-		list := kids(order[at])
-		slices.SortFunc(list, func(x, y uint32) int { return strings.Compare(b.nodes[x].name, b.nodes[y].name) })
-		nodes[at].First, nodes[at].Count = uint32(len(nodes)), uint32(len(list))
-		for _, old := range list {
-			nodes = append(nodes, Node{Name: b.nodes[old].name, Parent: uint32(at)})
-			order = append(order, old)
-			take(uint32(len(nodes)-1), old)
-		}
-	}
-	return nodes, b.pack(packed, live)
-}
-
-// pack returns the live inodes in their order, in the place of all.
-func (b *builder) pack(packed []uint32, live uint32) Inodes {
-	for i := range packed {
-		for packed[i] > 0 && packed[i]-1 != uint32(i) {
-			to := packed[i] - 1
-			x, y := b.inodes.At(uint32(i)), b.inodes.At(to)
-			*x, *y = *y, *x
-			packed[i], packed[to] = packed[to], packed[i]
-		}
-	}
-	b.inodes.cut(live)
-	return b.inodes
-}
-
-// live returns a function that gives the live children of a node.
-func (b *builder) live() func(n uint32) []uint32 {
-	start := make([]uint32, len(b.nodes)+1)
-	for _, n := range b.nodes[1:] {
-		if !n.dead {
-			start[n.parent+1]++
-		}
-	}
-	for i := range start[1:] {
-		start[i+1] += start[i]
-	}
-	list := make([]uint32, start[len(b.nodes)])
-	next := slices.Clone(start)
-	for i, n := range b.nodes[1:] {
-		if !n.dead {
-			list[next[n.parent]] = uint32(i + 1)
-			next[n.parent]++
-		}
-	}
-	return func(n uint32) []uint32 { return list[start[n]:start[n+1]] }
 }
