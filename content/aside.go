@@ -23,9 +23,9 @@ func writeAside(aside, path string, b []byte) error {
 	return replace(aside, path, b, (*os.File).Sync)
 }
 
-// replace writes b to a new file in aside, calls sync, and renames it over path.
-func replace(aside, path string, b []byte, sync func(*os.File) error) error {
-	name, err := writeTemp(aside, b, sync)
+// replace writes b to a new file in aside, and then what finish writes or syncs, and renames it over path.
+func replace(aside, path string, b []byte, finish func(*os.File) error) error {
+	name, err := writeTemp(aside, b, finish)
 	if err != nil {
 		return err
 	}
@@ -47,8 +47,8 @@ func writeNew(aside, path string, b []byte) error {
 	return os.Remove(name)
 }
 
-// writeTemp writes b to a new file in dir, calls sync, and returns its path.
-func writeTemp(dir string, b []byte, sync func(*os.File) error) (_ string, err error) {
+// writeTemp writes b to a new file in dir, calls finish, and returns its path.
+func writeTemp(dir string, b []byte, finish func(*os.File) error) (_ string, err error) {
 	f, err := os.CreateTemp(dir, newPrefix+"*") // mode 0600
 	if err != nil {
 		return "", err
@@ -60,7 +60,7 @@ func writeTemp(dir string, b []byte, sync func(*os.File) error) (_ string, err e
 	}()
 	_, err = f.Write(b)
 	if err == nil {
-		err = sync(f)
+		err = finish(f)
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
 		return "", err

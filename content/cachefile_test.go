@@ -225,6 +225,13 @@ func TestDerivedIngestEndsWithTheBoot(t *testing.T) {
 	}
 }
 
+func writing(b []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	}
+}
+
 func TestLayerIndex(t *testing.T) {
 	s := newStore(t)
 	layer := digest.FromString("layer")
@@ -236,7 +243,7 @@ func TestLayerIndex(t *testing.T) {
 	}
 	path := filepath.Join(s.Dir(), "cache/index", "sha256-"+layer.Encoded()+".v1")
 	for _, b := range [][]byte{randomBytes(1, 100_000), randomBytes(2, 10), nil} {
-		if err := s.KeepLayerIndex(layer, b); err != nil {
+		if err := s.KeepLayerIndex(layer, writing(b)); err != nil {
 			t.Fatal(err)
 		}
 		usedAgo(t, path, time.Hour)
@@ -247,8 +254,8 @@ func TestLayerIndex(t *testing.T) {
 			t.Errorf("what was used just now went: %v", went)
 		}
 	}
-	if err := s.KeepLayerIndex(layer, make([]byte, 256<<20+1)); err == nil {
-		t.Error("an index of more than 256 MiB is kept")
+	if err := s.KeepLayerIndex(layer, writing(make([]byte, 256<<20+1))); err == nil || !s.HasLayerIndex(layer) {
+		t.Error("an index of more than 256 MiB is kept, or the one before it is not")
 	}
 	if err := os.Truncate(path, 256<<20+1); err != nil {
 		t.Fatal(err)
@@ -271,7 +278,7 @@ func TestEvictDerivedFirst(t *testing.T) {
 	old := keep(t, s, randomBytes(3, 8<<10), 50*time.Hour)
 	held := keep(t, s, randomBytes(4, 8<<10), 60*time.Hour)
 	layer := digest.FromString("layer")
-	if err := s.KeepLayerIndex(layer, randomBytes(5, 8<<10)); err != nil {
+	if err := s.KeepLayerIndex(layer, writing(randomBytes(5, 8<<10))); err != nil {
 		t.Fatal(err)
 	}
 	index := filepath.Join(s.Dir(), "cache/index", "sha256-"+layer.Encoded()+".v1")

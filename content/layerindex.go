@@ -48,23 +48,34 @@ func readUsed(path string) ([]byte, error) {
 	return b, nil
 }
 
-// KeepLayerIndex keeps b as the index of the layer dgst, in the place of an older one. It has at most 256 MiB.
-func (s *Store) KeepLayerIndex(dgst digest.Digest, b []byte) error {
+// KeepLayerIndex keeps what write writes, at most 256 MiB, as the index of the layer dgst, in the place of an older one. Where write
+// fails nothing is kept.
+func (s *Store) KeepLayerIndex(dgst digest.Digest, write func(io.Writer) error) error {
 	if err := s.checkBlob(dgst); err != nil {
 		return err
-	}
-	if len(b) > maxLayerIndex {
-		return fmt.Errorf("index of %s: %d bytes are more than %d", dgst, len(b), maxLayerIndex)
 	}
 	path := s.indexPath(dgst)
 	err := os.MkdirAll(filepath.Dir(path), 0o700)
 	if err == nil {
-		err = replace(s.path("ingest"), path, b, func(*os.File) error { return nil })
+		err = replace(s.path("ingest"), path, nil, func(f *os.File) error { return write(&bounded{f, maxLayerIndex}) })
 	}
 	if err != nil {
 		return fmt.Errorf("index of %s: %w", dgst, noSpace(bare(err)))
 	}
 	return nil
+}
+
+// A bounded writer takes so many bytes more.
+type bounded struct {
+	io.Writer
+	left int
+}
+
+func (w *bounded) Write(p []byte) (int, error) {
+	if w.left -= len(p); w.left < 0 {
+		return 0, errors.New("it is too long")
+	}
+	return w.Writer.Write(p)
 }
 
 // DropLayerIndex removes the index of the layer dgst, which was found wrong. It need not be there.

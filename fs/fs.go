@@ -37,6 +37,7 @@ package fs
 
 import (
 	"context"
+	"io"
 	"iter"
 	"log/slog"
 	"os"
@@ -100,9 +101,10 @@ type Source interface {
 
 	// LayerIndex returns the index of a layer that KeepLayerIndex kept. The error is
 	// iofs.ErrNotExist where there is none. HasLayerIndex says whether there is.
+	// KeepLayerIndex keeps what write writes.
 	LayerIndex(dgst digest.Digest) ([]byte, error)
 	HasLayerIndex(dgst digest.Digest) bool
-	KeepLayerIndex(dgst digest.Digest, index []byte) error
+	KeepLayerIndex(dgst digest.Digest, write func(io.Writer) error) error
 	DropLayerIndex(dgst digest.Digest) error
 	// OpenFile returns the object of a file in a layer, which is read from content
 	// where it is not kept. It does not wait for its bytes.

@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -191,12 +190,7 @@ func (l *layerFiles) answered(ctx context.Context) error {
 
 // keep has the store keep the index. That it can't is no reason not to go on.
 func (l *layerFiles) keep(ix *layer.Index) {
-	var b bytes.Buffer
-	err := ix.Encode(&b)
-	if err == nil {
-		err = l.s.src.KeepLayerIndex(l.desc.Digest, b.Bytes())
-	}
-	if err != nil {
+	if err := l.s.src.KeepLayerIndex(l.desc.Digest, ix.Encode); err != nil {
 		l.s.log.Warn("the index is not kept", "layer", l.desc.Digest, "err", err)
 	}
 }

@@ -1,6 +1,7 @@
 package fs_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -50,13 +51,17 @@ func (s *source) HasLayerIndex(dgst digest.Digest) bool {
 	return err == nil
 }
 
-func (s *source) KeepLayerIndex(dgst digest.Digest, index []byte) error {
+func (s *source) KeepLayerIndex(dgst digest.Digest, write func(io.Writer) error) error {
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.indexes == nil {
 		s.indexes = make(map[digest.Digest][]byte)
 	}
-	s.indexes[dgst] = index
+	s.indexes[dgst] = b.Bytes()
 	return nil
 }
 

@@ -1,11 +1,14 @@
 package layer
 
 import (
+	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"io"
-	"strings"
+	"iter"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -53,45 +56,75 @@ func (ix *Index) Encode(w io.Writer) error {
 	if err := ix.check(); err != nil {
 		return err
 	}
-	e := encoder{}
-	for i := range ix.Nodes {
-		e.putNode(ix, i)
-	}
-	for _, ino := range ix.Inodes.All() {
-		e.putInode(ino)
-	}
-	tree := binary.AppendUvarint(nil, uint64(e.text.Len()))
-	tree = append(append(tree, e.text.String()...), e.tree...)
-	kept, err := compress(tree)
+	length, kept, err := ix.compressTree()
 	if err != nil {
 		return err
 	}
 	sum := sha256.New()
-	to := io.MultiWriter(w, sum)
-	lengths := binary.AppendUvarint(binary.AppendUvarint(nil, uint64(len(tree))), uint64(len(kept)))
-	for _, part := range [][]byte{ix.head(len(e.digests) / sha256.Size), ix.putSpans(), e.digests, lengths, kept} {
-		if _, err := to.Write(part); err != nil {
-			return err
-		}
+	e := encoder{to: bufio.NewWriter(io.MultiWriter(w, sum))}
+	e.bytes(ix.head())
+	e.bytes(ix.putSpans())
+	for ino := range ix.known() {
+		e.bytes(ino.Digest[:])
+	}
+	e.uint(uint64(length))
+	if kept != nil {
+		e.uint(uint64(len(kept)))
+		e.bytes(kept)
+	} else {
+		e.uint(uint64(length))
+		e.putTree(ix)
+	}
+	if err := e.to.Flush(); err != nil {
+		return err
 	}
 	_, err = w.Write(sum.Sum(nil))
 	return err
 }
 
-func compress(b []byte) ([]byte, error) {
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+// compressTree returns the length of the tree, and the tree compressed, or nil if it
+// is to be kept as it is.
+func (ix *Index) compressTree() (length int, kept []byte, err error) {
+	var b bytes.Buffer
+	z, err := zstd.NewWriter(&b, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	defer z.Close()
-	kept := z.EncodeAll(b, nil)
-	if len(kept) >= len(b) || len(b)/len(kept) >= maxRatio {
-		return b, nil
+	e := encoder{to: bufio.NewWriter(writing(func(p []byte) (int, error) {
+		length += len(p)
+		return z.Write(p)
+	}))}
+	e.putTree(ix)
+	if err := errors.Join(e.to.Flush(), z.Close()); err != nil {
+		return 0, nil, err
 	}
-	return kept, nil
+	if b.Len() >= length || length/b.Len() >= maxRatio {
+		return length, nil, nil
+	}
+	return length, b.Bytes(), nil
 }
 
-func (ix *Index) head(digests int) []byte {
+// writing is an io.Writer.
+type writing func(p []byte) (int, error)
+
+func (f writing) Write(p []byte) (int, error) { return f(p) }
+
+// known are the inodes that have a digest.
+func (ix *Index) known() iter.Seq[*Inode] {
+	return func(yield func(*Inode) bool) {
+		for _, ino := range ix.Inodes.All() {
+			if ino.Digest != (sum{}) && !yield(ino) {
+				return
+			}
+		}
+	}
+}
+
+func (ix *Index) head() []byte {
+	digests := 0
+	for range ix.known() {
+		digests++
+	}
 	b := append([]byte(indexMagic), byte(ix.View), byte(ix.Format), 0)
 	if ix.DiffID != "" {
 		b[len(b)-1] = 1
@@ -139,24 +172,60 @@ func flag(is bool, flag uint64) uint64 {
 	return 0
 }
 
-// An encoder writes the tree: the length of all texts, the texts one after the
-// other, the nodes, the inodes.
+// An encoder writes an Index.
 type encoder struct {
-	text    strings.Builder
-	tree    []byte
-	digests []byte
+	to *bufio.Writer // which remembers the first error
 
 	inodes          uint32 // that nodes have named
 	seconds, offset int64  // of the inode before; where its content ends
 }
 
-func (e *encoder) uint(n uint64) { e.tree = binary.AppendUvarint(e.tree, n) }
-func (e *encoder) int(n int64)   { e.tree = binary.AppendVarint(e.tree, n) }
+func (e *encoder) bytes(b []byte) { _, _ = e.to.Write(b) }
+func (e *encoder) uint(n uint64)  { e.bytes(binary.AppendUvarint(e.to.AvailableBuffer(), n)) }
+func (e *encoder) int(n int64)    { e.bytes(binary.AppendVarint(e.to.AvailableBuffer(), n)) }
 
 // string writes the length of s; s itself is among the texts.
-func (e *encoder) string(s string) {
-	e.uint(uint64(len(s)))
-	e.text.WriteString(s)
+func (e *encoder) string(s string) { e.uint(uint64(len(s))) }
+
+// putTree writes the tree: the length of all texts, the texts one after the other,
+// the nodes, the inodes.
+func (e *encoder) putTree(ix *Index) {
+	length := uint64(0)
+	for s := range ix.texts() {
+		length += uint64(len(s))
+	}
+	e.uint(length)
+	for s := range ix.texts() {
+		_, _ = e.to.WriteString(s)
+	}
+	for i := range ix.Nodes {
+		e.putNode(ix, i)
+	}
+	for _, ino := range ix.Inodes.All() {
+		e.putInode(ino)
+	}
+}
+
+// texts are all strings of the tree, as putNode and putInode come to them.
+func (ix *Index) texts() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range ix.Nodes {
+			if !yield(ix.Nodes[i].Name) {
+				return
+			}
+		}
+		for _, ino := range ix.Inodes.All() {
+			more := ino.extra()
+			for _, x := range more.Xattrs {
+				if !yield(x.Name) || !yield(x.Value) {
+					return
+				}
+			}
+			if more.Link != "" && !yield(more.Link) {
+				return
+			}
+		}
+	}
 }
 
 // putNode writes of a node: Name, Count, and 0 if it is the first name of the next
@@ -215,9 +284,6 @@ func (e *encoder) putInode(ino *Inode) {
 // it has holes how many Data and these: how far behind the one before each begins
 // in the file, Length, and the same in the stream.
 func (e *encoder) putContent(ino *Inode, data []Segment) {
-	if ino.Digest != (sum{}) {
-		e.digests = append(e.digests, ino.Digest[:]...)
-	}
 	e.uint(uint64(ino.Size))
 	e.int(ino.Offset - e.offset)
 	e.offset = ino.Offset

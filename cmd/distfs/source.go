@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	iofs "io/fs"
 	"log/slog"
 	"os"
@@ -72,8 +73,8 @@ func (s *source) LayerIndex(dgst digest.Digest) ([]byte, error) { return s.store
 func (s *source) HasLayerIndex(dgst digest.Digest) bool { return s.store.HasLayerIndex(dgst) }
 
 // KeepLayerIndex has it keep one.
-func (s *source) KeepLayerIndex(dgst digest.Digest, index []byte) error {
-	return s.store.KeepLayerIndex(dgst, index)
+func (s *source) KeepLayerIndex(dgst digest.Digest, write func(io.Writer) error) error {
+	return s.store.KeepLayerIndex(dgst, write)
 }
 
 // DropLayerIndex has it keep none any more.
