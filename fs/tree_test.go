@@ -265,6 +265,32 @@ func TestBadLayers(t *testing.T) {
 	}
 }
 
+// TestLackingLayer wants a name that a layer decides which the registry lacks to be an
+// error, and not to be absent, now and once the layer is there.
+func TestLackingLayer(t *testing.T) {
+	src := newSource(t)
+	im := addFiles(t, src, gzipped(t, testlayer.Reg("low", "low\n")), gzipped(t, testlayer.Reg("up", "up\n")))
+	lacking := key(im.layers[0].loc, im.layers[0].desc.Digest)
+	src.set(func(s *source) { delete(s.blobs, lacking) })
+	m := mountSource(t, src, nil)
+	low := m.path(im.dir + "/rootfs/low")
+	m.wantFile(im.dir+"/rootfs/up", []byte("up\n"))
+	if _, err := m.read(low); !errors.Is(err, syscall.EIO) {
+		t.Errorf("a name of a layer that is not there: %v, want EIO", err)
+	}
+	src.set(func(s *source) { s.blobs[lacking] = im.layers[0] })
+	ctx := within(t, timeLimit)
+	for {
+		_, err := m.read(low)
+		if err == nil {
+			break
+		}
+		if errors.Is(err, syscall.ENOENT) || ctx.Err() != nil {
+			t.Fatalf("once the layer is there: %v", err)
+		}
+	}
+}
+
 // TestHarvest wants the files of a layer to be opened once more by nobody who reads
 // them, once many were read.
 func TestHarvest(t *testing.T) {
