@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -40,7 +41,16 @@ func (n *treeNode) identity() identity { return n.id }
 
 func (n *treeNode) String() string { return n.path }
 
-func (n *treeNode) attributes() attributes { return n.attr }
+func (n *treeNode) attributes() attributes {
+	a := n.attr
+	if n.t.bad() != nil {
+		a.valid = 0
+	}
+	return a
+}
+
+// ask says why what is known of the node no longer counts.
+func (n *treeNode) ask(context.Context) error { return n.t.bad() }
 
 // of says whether what the node shows depends on a layer.
 func (n *treeNode) of(l *layerFiles) bool { return slices.Contains(n.t.layers, l) }
@@ -99,6 +109,7 @@ func (t *tree) identify(kind layer.Kind, path string, layer int, first string) i
 type treeDir struct{ treeNode }
 
 var (
+	_ = asker((*treeDir)(nil))
 	_ = directory((*treeDir)(nil))
 	_ = settledDir((*treeDir)(nil))
 	_ = attributed((*treeDir)(nil))
@@ -123,13 +134,28 @@ func (t *tree) lookup(ctx context.Context, dir *image.File, path, name string) (
 		t.s.log.Warn("a file is not there", "path", join(path, name), "err", nothing)
 	}
 	if errors.Is(err, iofs.ErrNotExist) {
-		return nil, errNever
+		return nil, t.absent()
 	}
 	if err != nil {
 		return nil, err
 	}
 	return t.node(ctx, f, join(path, name))
 }
+
+// absent is that a name is not there. Which names a table of contents hides is not
+// known before it was held against the tar.
+func (t *tree) absent() error {
+	for _, l := range t.layers {
+		if ix := l.held(); ix != nil && ix.View == layer.ViewTOC {
+			return &neverError{unsureHolds}
+		}
+	}
+	return errNever
+}
+
+// unsureHolds is for how long the kernel may remember that a name is not there which
+// a table of contents may hide.
+const unsureHolds = 3 * time.Second
 
 func (t *tree) list(ctx context.Context, dir *image.File, path string) ([]entry, error) {
 	if err := t.bad(); err != nil {
@@ -151,6 +177,7 @@ func (t *tree) list(ctx context.Context, dir *image.File, path string) ([]entry,
 type treeLink struct{ treeNode }
 
 var (
+	_ = asker((*treeLink)(nil))
 	_ = link((*treeLink)(nil))
 	_ = attributed((*treeLink)(nil))
 	_ = listed((*treeLink)(nil))
@@ -162,6 +189,7 @@ func (l *treeLink) readlink(context.Context) (string, error) { return l.file.Ino
 type treeSpecial struct{ treeNode }
 
 var (
+	_ = asker((*treeSpecial)(nil))
 	_ = attributed((*treeSpecial)(nil))
 	_ = listed((*treeSpecial)(nil))
 )

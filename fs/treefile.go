@@ -28,6 +28,7 @@ type treeFile struct {
 }
 
 var (
+	_ = asker((*treeFile)(nil))
 	_ = file((*treeFile)(nil))
 	_ = unopened((*treeFile)(nil))
 	_ = attributed((*treeFile)(nil))
@@ -66,6 +67,9 @@ func (f *treeFile) openObject(ctx context.Context) (Object, error) {
 // open opens no content of a small file: the kernel may have it, and then nobody
 // reads it here.
 func (f *treeFile) open(ctx context.Context) (*handle, error) {
+	if err := f.t.bad(); err != nil {
+		return nil, err
+	}
 	if f.attr.size < passFrom {
 		return &handle{flags: fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH, reader: unopenedReader{f}, release: func() {}}, nil
 	}

@@ -75,7 +75,7 @@ func (*treeRoot) settled() bool { return true }
 
 func (r *treeRoot) attributes() attributes {
 	if dir := r.itself(); dir != nil {
-		return dir.attr
+		return dir.attributes()
 	}
 	a := directoryAttributes(forever)
 	a.valid = 0
@@ -116,6 +116,9 @@ func (r *treeRoot) ask(ctx context.Context) error {
 func (r *treeRoot) askNow(ctx context.Context) error {
 	t, err := r.found(ctx)
 	if err != nil {
+		return err
+	}
+	if err := t.bad(); err != nil {
 		return err
 	}
 	f, err := t.files.Root(ctx)
