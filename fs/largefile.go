@@ -47,6 +47,9 @@ func (f *largeFile) forgotten() {
 }
 
 func (f *largeFile) open(ctx context.Context) (*handle, error) {
+	if err := f.t.bad(); err != nil {
+		return nil, err
+	}
 	obj, err := f.object.acquire(ctx, &f.t.s.tasks)
 	if err != nil {
 		return nil, err

@@ -75,7 +75,7 @@ func (l *layerFiles) get(ctx context.Context) (*layer.Index, error) {
 		}
 		ix, err := l.load(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("layer %s: %w", l.desc.Digest, err)
+			return nil, fmt.Errorf("layer %s: %w", l.desc.Digest, l.s.lacking(err))
 		}
 		l.hold(ix)
 		return ix, nil

@@ -2,6 +2,10 @@ package fs
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"syscall"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -31,14 +35,27 @@ func (b *layerBlob) Size() int64 { return b.size }
 func (b *layerBlob) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	obj, err := b.object.use(ctx, &b.s.tasks)
 	if err != nil {
-		return 0, err
+		return 0, b.s.lacking(err)
 	}
 	defer b.object.release()
 	if bad := obj.Bad(); bad != nil {
 		b.object.letGo() // who opens it next gets another one
 		return 0, bad
 	}
-	return obj.ReadAt(ctx, p, off)
+	n, err := obj.ReadAt(ctx, p, off)
+	return n, b.s.lacking(err)
+}
+
+// lacking is err, but of another kind where it says that a layer is not there: that
+// is no answer to whether a name is.
+func (s *server) lacking(err error) error {
+	switch {
+	case !errors.Is(err, iofs.ErrNotExist):
+		return err
+	case s.opts.Offline:
+		return fmt.Errorf("%v: %w", err, syscall.ENETUNREACH)
+	}
+	return fmt.Errorf("%v: %w", err, syscall.EIO)
 }
 
 // A tocBlob reads what a table of contents is found by: the few bytes that it asks

@@ -94,14 +94,14 @@ type forgettable interface {
 
 var (
 	// errNever is that a name can't exist, by grammar.
-	errNever = &neverError{}
+	errNever = &neverError{forever}
 	// errStale makes the kernel look the path up again, once: what it was told
 	// of the node is no longer how things are.
 	errStale = errors.New("stale inode")
 )
 
-// A neverError is fs.ErrNotExist that may be remembered.
-type neverError struct{}
+// A neverError is fs.ErrNotExist that may be remembered, and for how long.
+type neverError struct{ holds time.Duration }
 
 func (*neverError) Error() string { return "no such name, by grammar" }
 

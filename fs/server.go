@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"sync"
@@ -91,8 +92,8 @@ func (s *server) Lookup(cancel <-chan struct{}, header *fuse.InHeader, name stri
 	ctx, end := s.begin(cancel, header)
 	defer end()
 	n, err := dir.lookup(ctx, name)
-	if err == errNever { //nolint:errorlint // it is told apart from all other reasons of not being there
-		out.SetEntryTimeout(forever)
+	if never, ok := errors.AsType[*neverError](err); ok {
+		out.SetEntryTimeout(never.holds)
 		return fuse.OK // with node 0: there is none, and that may be remembered
 	}
 	if err != nil {

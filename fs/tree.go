@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,18 +51,24 @@ func (n *treeNode) String() string { return join(n.dir, n.name) }
 
 func (n *treeNode) attributes() attributes {
 	ino := n.file.Inode()
-	size := ino.Size
-	if ino.Kind == layer.Symlink {
-		size = int64(len(ino.Link()))
-	}
-	return attributes{
-		mode: modes[ino.Kind] | ino.Mode, size: size, entry: forever, valid: forever,
+	a := attributes{
+		mode: modes[ino.Kind] | ino.Mode, size: ino.Size, entry: forever, valid: forever,
 		inode: inode{
 			uid: ino.UID, gid: ino.GID, links: n.links, rdev: uint32(unix.Mkdev(ino.Device())),
 			seconds: ino.Seconds, nanoseconds: ino.Nanoseconds,
 		},
 	}
+	if ino.Kind == layer.Symlink {
+		a.size = int64(len(ino.Link()))
+	}
+	if n.t.bad() != nil {
+		a.valid = 0
+	}
+	return a
 }
+
+// ask says why what is known of the node no longer counts.
+func (n *treeNode) ask(context.Context) error { return n.t.bad() }
 
 // of says whether what the node shows depends on a layer.
 func (n *treeNode) of(l *layerFiles) bool { return slices.Contains(n.t.layers, l) }
@@ -113,6 +120,7 @@ type treeDir struct {
 }
 
 var (
+	_ = asker((*treeDir)(nil))
 	_ = directory((*treeDir)(nil))
 	_ = settledDir((*treeDir)(nil))
 	_ = attributed((*treeDir)(nil))
@@ -137,13 +145,28 @@ func (t *tree) lookup(ctx context.Context, dir *image.File, path, name string) (
 		t.s.log.Warn("a file is not there", "path", join(path, name), "err", nothing)
 	}
 	if errors.Is(err, iofs.ErrNotExist) {
-		return nil, errNever
+		return nil, t.absent()
 	}
 	if err != nil {
 		return nil, err
 	}
 	return t.node(ctx, f, path, name)
 }
+
+// absent is that a name is not there. Which names a table of contents hides is not
+// known before it was held against the tar.
+func (t *tree) absent() error {
+	for _, l := range t.layers {
+		if ix := l.held(); ix != nil && ix.View == layer.ViewTOC {
+			return &neverError{unsureHolds}
+		}
+	}
+	return errNever
+}
+
+// unsureHolds is for how long the kernel may remember that a name is not there which
+// a table of contents may hide.
+const unsureHolds = 3 * time.Second
 
 func (t *tree) list(ctx context.Context, dir *image.File, path string) ([]entry, error) {
 	if err := t.bad(); err != nil {
@@ -165,6 +188,7 @@ func (t *tree) list(ctx context.Context, dir *image.File, path string) ([]entry,
 type treeLink struct{ treeNode }
 
 var (
+	_ = asker((*treeLink)(nil))
 	_ = link((*treeLink)(nil))
 	_ = attributed((*treeLink)(nil))
 	_ = listed((*treeLink)(nil))
@@ -176,6 +200,7 @@ func (l *treeLink) readlink(context.Context) (string, error) { return l.file.Ino
 type treeSpecial struct{ treeNode }
 
 var (
+	_ = asker((*treeSpecial)(nil))
 	_ = attributed((*treeSpecial)(nil))
 	_ = listed((*treeSpecial)(nil))
 )

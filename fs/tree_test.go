@@ -265,6 +265,62 @@ func TestBadLayers(t *testing.T) {
 	}
 }
 
+// TestLackingLayer wants a name that a layer decides which the registry lacks to be an
+// error, and not to be absent, now and once the layer is there.
+func TestLackingLayer(t *testing.T) {
+	src := newSource(t)
+	im := addFiles(t, src, gzipped(t, testlayer.Reg("low", "low\n")), gzipped(t, testlayer.Reg("up", "up\n")))
+	lacking := key(im.layers[0].loc, im.layers[0].desc.Digest)
+	src.set(func(s *source) { delete(s.blobs, lacking) })
+	m := mountSource(t, src, nil)
+	low := m.path(im.dir + "/rootfs/low")
+	m.wantFile(im.dir+"/rootfs/up", []byte("up\n"))
+	if _, err := m.read(low); !errors.Is(err, syscall.EIO) {
+		t.Errorf("a name of a layer that is not there: %v, want EIO", err)
+	}
+	src.set(func(s *source) { s.blobs[lacking] = im.layers[0] })
+	ctx := within(t, timeLimit)
+	for {
+		_, err := m.read(low)
+		if err == nil {
+			break
+		}
+		if errors.Is(err, syscall.ENOENT) || ctx.Err() != nil {
+			t.Fatalf("once the layer is there: %v", err)
+		}
+	}
+}
+
+// TestHiddenNames wants a name that was not there, because a table of contents hid it,
+// not to be absent for ever once that is found out, nor one that was there to be read.
+func TestHiddenNames(t *testing.T) {
+	src := newSource(t)
+	whole := gzipped(t, testlayer.Reg("seen", "seen\n"), testlayer.Reg("hidden", "hidden\n"))
+	toc := fmt.Sprintf(`{"version":1,"entries":[{"name":"seen","type":"reg","size":5,"modtime":"2023-11-14T22:13:20Z","mode":420,"offset":0,"digest":%q,"chunkDigest":%q}]}`,
+		digestOf([]byte("seen\n")), digestOf([]byte("seen\n")))
+	b, annotations := testlayer.WithEStargzTOC(t, whole.blob, []byte(toc), 0)
+	im := addFiles(t, src, packed{whole.mediaType, b, annotations})
+	m := mountSource(t, src, nil)
+	root := im.dir + "/rootfs"
+	m.wantNone(root + "/hidden")
+	m.stat(m.path(root + "/seen"))
+	im.layers[0].complete(t)
+	_, _ = m.read(m.path(root + "/seen")) // which has it looked at
+	awaitEIO(t, m, root+"/nothing")
+	ctx := within(t, timeLimit)
+	for _, name := range []string{"/hidden", "/seen"} {
+		for {
+			_, err := call[string, syscall.Stat_t](m.agent, "Lstat", m.path(root+name))
+			if errors.Is(err, syscall.EIO) {
+				break
+			}
+			if ctx.Err() != nil {
+				t.Fatalf("%s: %v, want EIO", name, err)
+			}
+		}
+	}
+}
+
 // TestHarvest wants the files of a layer to be opened once more by nobody who reads
 // them, once many were read.
 func TestHarvest(t *testing.T) {

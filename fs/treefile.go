@@ -21,6 +21,7 @@ type treeFile struct {
 }
 
 var (
+	_ = asker((*treeFile)(nil))
 	_ = file((*treeFile)(nil))
 	_ = unopened((*treeFile)(nil))
 	_ = attributed((*treeFile)(nil))
@@ -28,6 +29,9 @@ var (
 )
 
 func (f *treeFile) open(context.Context) (*handle, error) {
+	if err := f.t.bad(); err != nil {
+		return nil, err
+	}
 	return &handle{flags: fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH, reader: unopenedReader{f}, release: func() {}}, nil
 }
 

@@ -124,6 +124,9 @@ func (r *treeRoot) askNow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := t.bad(); err != nil {
+		return err
+	}
 	f, err := t.files.Root(ctx)
 	if err != nil {
 		return err
