@@ -78,6 +78,13 @@ func (s *server) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut
 	if s.unopened {
 		return fuse.ENOSYS // from then on the kernel does not ask
 	}
+	if f, ok := n.(handleless); ok {
+		if err := f.mayOpen(); err != nil {
+			return s.errno(context.Background(), "open", n.String(), err)
+		}
+		out.OpenFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
+		return fuse.OK
+	}
 	f, ok := n.(file)
 	if !ok {
 		return fuse.EIO
@@ -107,20 +114,19 @@ func (s *server) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status {
 	return fuse.OK
 }
 
-// readerOf is what reads for a request: its handle's, or where files are not opened,
-// as in the mount of one image, its node's.
+// readerOf is what reads for a request: its handle's, or that of a node without any.
 func (s *server) readerOf(in *fuse.ReadIn) func(ctx context.Context, off int64, n int) (fuse.ReadResult, error) {
-	if !s.unopened {
-		if h := s.handles.get(in.Fh); h != nil && h.reader != nil {
-			return h.reader.read
-		}
-		return nil
+	if h := s.handles.get(in.Fh); h != nil && h.reader != nil {
+		return h.reader.read
 	}
-	if n, ok := s.table.node(in.NodeId).(unopened); ok {
+	if n, ok := s.table.node(in.NodeId).(unopened); ok && in.Fh == noHandle {
 		return n.readAlone
 	}
 	return nil
 }
+
+// noHandle is the number of no handle.
+const noHandle = 0
 
 func (s *server) Read(cancel <-chan struct{}, in *fuse.ReadIn, _ []byte) (fuse.ReadResult, fuse.Status) {
 	read := s.readerOf(in)

@@ -12,7 +12,7 @@ import (
 // are passed through is decided when the first of those that are open at a time is
 // made.
 type largeFile struct {
-	treeFile
+	treeContent
 	object  lingering[Object]
 	backing shared[backing]
 
@@ -29,8 +29,8 @@ var (
 )
 
 func newLargeFile(n treeNode) *largeFile {
-	f := &largeFile{treeFile: treeFile{treeNode: n}}
-	f.object.open = f.openContent
+	f := &largeFile{treeContent: treeContent{treeNode: n}}
+	f.object.open = f.treeContent.open
 	f.object.close = func(o Object) { o.Close() }
 	f.backing.open = f.register
 	f.backing.close = func(b backing) {

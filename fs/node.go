@@ -76,6 +76,12 @@ type unopened interface {
 	readAlone(ctx context.Context, off int64, n int) (fuse.ReadResult, error)
 }
 
+// A handleless file takes nothing to open, and is read as one that was not.
+type handleless interface {
+	unopened
+	mayOpen() error
+}
+
 // An attributed node has extended attributes. The error is syscall.ENODATA
 // where there is none of that name.
 type attributed interface {

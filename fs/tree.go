@@ -97,7 +97,7 @@ func (t *tree) node(ctx context.Context, f *image.File, dir, name string) (node,
 	case ino.Size >= passFrom:
 		return newLargeFile(n), nil
 	}
-	return &treeFile{treeNode: n}, nil
+	return &treeFile{treeContent{treeNode: n}}, nil
 }
 
 // identify is the identity of a file: of a directory by its path in the mount, of

@@ -11,42 +11,23 @@ import (
 	"distfs/layer"
 )
 
-// A treeFile is a regular file of a tree. To open it opens nothing: the kernel may
-// have its content, and then nobody reads it here. There are many of them.
-type treeFile struct {
-	treeNode
-
-	mu     sync.Mutex
-	failed *failures // nil until a read failed; guarded by mu
-}
+// A treeFile is a small file of a tree. To open it opens nothing: the kernel may have
+// its content, and then nobody reads it here. There are many of them.
+type treeFile struct{ treeContent }
 
 var (
-	_ = asker((*treeFile)(nil))
-	_ = file((*treeFile)(nil))
-	_ = unopened((*treeFile)(nil))
+	_ = handleless((*treeFile)(nil))
 	_ = attributed((*treeFile)(nil))
 	_ = listed((*treeFile)(nil))
 )
 
-func (f *treeFile) open(context.Context) (*handle, error) {
-	if err := f.t.bad(); err != nil {
-		return nil, err
-	}
-	return &handle{flags: fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH, reader: unopenedReader{f}, release: func() {}}, nil
-}
-
-// An unopenedReader opens the content for each read.
-type unopenedReader struct{ f unopened }
-
-func (r unopenedReader) read(ctx context.Context, off int64, n int) (fuse.ReadResult, error) {
-	return r.f.readAlone(ctx, off, n)
-}
+func (f *treeFile) mayOpen() error { return f.t.bad() }
 
 func (f *treeFile) readAlone(ctx context.Context, off int64, n int) (fuse.ReadResult, error) {
-	if off >= f.size() {
+	if off >= f.file.Inode().Size {
 		return fuse.ReadResultData(nil), nil
 	}
-	obj, err := f.openContent(ctx)
+	obj, err := f.open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -54,10 +35,16 @@ func (f *treeFile) readAlone(ctx context.Context, off int64, n int) (fuse.ReadRe
 	return f.read(ctx, obj, off, n)
 }
 
-func (f *treeFile) size() int64 { return f.file.Inode().Size }
+// A treeContent is what all regular files of a tree have.
+type treeContent struct {
+	treeNode
 
-// openContent opens the file's content.
-func (f *treeFile) openContent(ctx context.Context) (Object, error) {
+	mu     sync.Mutex
+	failed *failures // nil until a read failed; guarded by mu
+}
+
+// open opens the file's content.
+func (f *treeContent) open(ctx context.Context) (Object, error) {
 	l := f.t.layers[f.file.Layer]
 	obj, err := l.openFile(ctx, f.file.Inode())
 	if err == nil {
@@ -68,7 +55,7 @@ func (f *treeFile) openContent(ctx context.Context) (Object, error) {
 
 // read reads the file's content. All of it was verified, by the digest of the file or
 // by that of the part of the layer that it comes from, before it is here.
-func (f *treeFile) read(ctx context.Context, obj Object, off int64, n int) (fuse.ReadResult, error) {
+func (f *treeContent) read(ctx context.Context, obj Object, off int64, n int) (fuse.ReadResult, error) {
 	end := min(off+int64(n), obj.Size())
 	if off >= end {
 		return fuse.ReadResultData(nil), nil
@@ -94,7 +81,7 @@ func (f *treeFile) read(ctx context.Context, obj Object, off int64, n int) (fuse
 }
 
 // failure is the error of a read of the same a moment ago.
-func (f *treeFile) failure(off, end int64) error {
+func (f *treeContent) failure(off, end int64) error {
 	f.mu.Lock()
 	failed := f.failed
 	f.mu.Unlock()
@@ -104,7 +91,7 @@ func (f *treeFile) failure(off, end int64) error {
 	return failed.find(off, end)
 }
 
-func (f *treeFile) fail(off, end int64, err error) {
+func (f *treeContent) fail(off, end int64, err error) {
 	f.mu.Lock()
 	if f.failed == nil {
 		f.failed = &failures{}
