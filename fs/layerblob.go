@@ -53,9 +53,9 @@ func (s *server) lacking(err error) error {
 	case !errors.Is(err, iofs.ErrNotExist):
 		return err
 	case s.opts.Offline:
-		return fmt.Errorf("%v: %w", err, syscall.ENETUNREACH)
+		return fmt.Errorf("%v: %w", err, syscall.ENETUNREACH) //nolint:errorlint // of another kind
 	}
-	return fmt.Errorf("%v: %w", err, syscall.EIO)
+	return fmt.Errorf("%v: %w", err, syscall.EIO) //nolint:errorlint // likewise
 }
 
 // A tocBlob reads what a table of contents is found by: the few bytes that it asks
