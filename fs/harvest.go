@@ -67,11 +67,20 @@ func (h *harvest) idle() bool {
 	return time.Since(h.last) > harvestIdle
 }
 
+// goesOn says whether it does.
+func (h *harvest) goesOn() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.running
+}
+
 // reap goes through the files, and says whether it came to their end. Who reads a file
 // that can't be had hears of it; here the next one is tried.
 func (l *layerFiles) reap(ctx context.Context) bool {
 	files := make(chan *layer.Inode)
+	ctx, cancel := context.WithCancel(ctx)
 	var reapers sync.WaitGroup
+	reapers.Go(func() { l.fetch(ctx) })
 	for range harvestersPer {
 		reapers.Go(func() {
 			for ino := range files {
@@ -79,15 +88,31 @@ func (l *layerFiles) reap(ctx context.Context) bool {
 			}
 		})
 	}
+	defer cancel()
 	defer reapers.Wait()
-	defer close(files)
 	for _, ino := range l.inOrder() {
 		if ctx.Err() != nil || l.harvest.idle() {
+			cancel()
+			close(files)
 			return false
 		}
 		files <- ino
 	}
+	close(files)
 	return true
+}
+
+// fetch has all of the layer fetched, as one stream, where it is not here yet.
+func (l *layerFiles) fetch(ctx context.Context) {
+	if _, committed := l.s.src.Local(l.loc, l.desc.Digest); !committed.IsZero() {
+		return
+	}
+	obj, err := l.s.src.Open(ctx, l.loc, l.desc)
+	if err != nil {
+		return
+	}
+	defer obj.Close()
+	_ = obj.Verify(ctx) // who reads a file hears of what is wrong
 }
 
 // inOrder are the files that have content, as it lies in the layer.
