@@ -2,11 +2,14 @@ package layer_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"distfs/internal/testlayer"
 	"distfs/layer"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // tell tells all that an index's tree has but attributes: of a directory whether it
@@ -68,5 +71,40 @@ func TestTree(t *testing.T) {
 				t.Errorf("the tree is %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// TestTreeOfMany makes the trees of layers of many entries, in any order, a third of
+// which take the place of others, and keeps them.
+func TestTreeOfMany(t *testing.T) {
+	for _, n := range []int{511, 512, 513, 1024, 5000} {
+		want := make(map[string]string)
+		var files []testlayer.File
+		for i, k := range rand.Perm(n + n/2) {
+			name := fmt.Sprintf("d%d/%d", k%7, k%n)
+			content := strings.Repeat("x", i%100)
+			files, want[name] = append(files, testlayer.Reg(name, content)), fmt.Sprint(i%100)
+			if i%10 == 0 {
+				files = append(files, testlayer.Link(name+" too", name))
+				want[name+" too"] = want[name]
+			}
+		}
+		ix := makeIndex(t, testlayer.Tar(t, files...))
+		kept, err := layer.DecodeIndex(encode(t, ix))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(ix, kept); diff != "" {
+			t.Errorf("%d entries are kept as others (want, got):\n%s", n, diff)
+		}
+		got := make(map[string]string)
+		for i := range ix.Nodes {
+			if ino := ix.Inode(uint32(i)); ino.Kind == layer.File {
+				got[ix.Path(uint32(i))] = fmt.Sprint(ino.Size)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%d entries (want, got):\n%s", n, diff)
+		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -289,20 +288,4 @@ func endings() []os.Signal {
 		s = append(s, syscall.SIGHUP)
 	}
 	return s
-}
-
-// What moves bytes lives long, or moves many, and its garbage is short-lived
-// buffers: it is collected early, unless the environment says otherwise.
-const (
-	gcPercent   = 50
-	memoryLimit = 48 << 20
-)
-
-func boundMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryLimit)
-	}
 }
