@@ -117,6 +117,11 @@ func TestRootfs(t *testing.T) {
 	if got, err := call[[2]string, string](m.agent, "Xattr", [2]string{m.path(root + "/etc/a"), ""}); got != "" || err != nil {
 		t.Errorf("listed are the attributes %q, %v, want none", got, err)
 	}
+	for name, want := range map[string]syscall.Errno{"security.selinux": syscall.EOPNOTSUPP, "system.posix_acl_access": syscall.EOPNOTSUPP, "security.capability": syscall.ENODATA} {
+		if _, err := call[[2]string, string](m.agent, "Xattr", [2]string{m.path(root + "/etc/a"), name}); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+	}
 	if _, err := call[[]string, int](m.agent, "Conform", []string{m.path(root), "etc/a", "etc/c"}); err != nil {
 		t.Error(err)
 	}
