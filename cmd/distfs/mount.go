@@ -138,7 +138,7 @@ func (p *program) start(ctx context.Context, dir string, m *mountFlags) error {
 
 // mount mounts dir and returns when it is unmounted.
 func (p *program) mount(ctx context.Context, dir string, m *mountFlags) error {
-	boundMemory()
+	collectEarly()
 	if err := fetch.HideMemory(); err != nil {
 		p.log.Warn("other processes of this user may read its memory", "err", err)
 	}
@@ -298,10 +298,16 @@ const (
 	memoryLimit = 48 << 20
 )
 
-func boundMemory() {
+// collectEarly is for a mount, which has no limit: what the kernel knows of trees is in
+// memory for as long as it does, and past a limit collecting would take half of the time.
+func collectEarly() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+}
+
+func boundMemory() {
+	collectEarly()
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
