@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -54,6 +55,13 @@ type numberedHandle struct {
 
 // maxReadings is how many directories are read at a time without being listed again.
 const maxReadings = 64
+
+// end forgets the listing of a directory that was read to its end.
+func (ls *readings) end(node uint64) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.recent = slices.DeleteFunc(ls.recent, func(r numberedHandle) bool { return r.node == node })
+}
 
 // of returns what stands for the handle of a directory.
 func (ls *readings) of(node uint64) *handle {

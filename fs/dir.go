@@ -87,6 +87,9 @@ func (s *server) listing(cancel <-chan struct{}, in *fuse.ReadIn) ([]entry, dire
 		return nil, nil, fuse.EBADF
 	}
 	if entries := h.listed(); in.Offset > 0 && entries != nil {
+		if s.unopened && in.Offset >= uint64(len(entries)) {
+			s.readings.end(in.NodeId) // nothing changes: who still reads has it made again
+		}
 		return entries, dir, fuse.OK
 	}
 	ctx, end := s.begin(cancel, &in.InHeader)

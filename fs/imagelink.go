@@ -143,7 +143,7 @@ func (l *layersDir) list(ctx context.Context) ([]entry, error) {
 		entries = append(entries, entry{name: path.Base(link.path), mode: syscall.S_IFLNK, ino: link.id.ino})
 		switch {
 		case !manifest.IsImage():
-		case l.d.s.indexed(manifest.Layers[:i+1]):
+		case l.d.s.indexed(l.d.loc, manifest.Layers[:i+1]):
 			entries = append(entries, directoryEntry(strconv.Itoa(i), l.tree(manifest, i).identity()))
 		default:
 			all = false

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -54,22 +55,39 @@ func (f *largeFile) open(ctx context.Context) (*handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !f.begin(obj) {
-		return &handle{flags: fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH, reader: largeReader{f, obj}, release: func() {
+	if f.begin(obj) {
+		h, err := f.pass(ctx)
+		if !errors.Is(err, errUnfit) {
 			f.object.release()
-			f.end(&f.lazy)
+			return h, err
+		}
+	}
+	return &handle{flags: fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH, reader: largeReader{f, obj}, release: func() {
+		f.object.release()
+		f.end(&f.lazy)
+	}}, nil
+}
+
+// errUnfit is that the kernel would not take a file, once and for all.
+var errUnfit = errors.New("no passthrough for this file")
+
+// pass opens the file for the kernel to read. If that does not take it, the open is
+// counted as one that is read here.
+func (f *largeFile) pass(ctx context.Context) (*handle, error) {
+	b, err := f.backing.acquire(ctx, &f.t.s.tasks)
+	if err == nil {
+		return &handle{flags: fuse.FOPEN_PASSTHROUGH | fuse.FOPEN_NOFLUSH, backing: b.id, release: func() {
+			f.backing.release()
+			f.end(&f.passed)
 		}}, nil
 	}
-	f.object.release()
-	b, err := f.backing.acquire(ctx, &f.t.s.tasks)
-	if err != nil {
-		f.end(&f.passed)
-		return nil, err
+	f.opens.Lock()
+	defer f.opens.Unlock()
+	f.passed--
+	if errors.Is(err, errUnfit) {
+		f.lazy++
 	}
-	return &handle{flags: fuse.FOPEN_PASSTHROUGH | fuse.FOPEN_NOFLUSH, backing: b.id, release: func() {
-		f.backing.release()
-		f.end(&f.passed)
-	}}, nil
+	return nil, err
 }
 
 // begin counts an open, and says whether the kernel is to read it itself: as those do
@@ -91,9 +109,15 @@ func (f *largeFile) end(opens *int) {
 	*opens--
 }
 
-// register hands the file to the kernel. If it does not want it, the next open is
-// read without.
+// register hands the file to the kernel. If that does not want it, it is not asked
+// again, for then who reads it here has it open. Who opens it has the object open.
 func (f *largeFile) register(ctx context.Context) (backing, error) {
+	f.opens.Lock()
+	unfit := f.unfit
+	f.opens.Unlock()
+	if unfit {
+		return backing{}, errUnfit
+	}
 	obj, err := f.object.acquire(ctx, &f.t.s.tasks)
 	if err != nil {
 		return backing{}, err
@@ -114,7 +138,7 @@ func (f *largeFile) register(ctx context.Context) (backing, error) {
 		f.unfit = true
 		f.opens.Unlock()
 		f.t.s.log.Warn("no passthrough for this file", "path", f.String(), "err", err)
-		return backing{}, errStale
+		return backing{}, errUnfit
 	}
 	return backing{id, release}, nil
 }

@@ -37,6 +37,7 @@ type source struct {
 
 	indexes map[digest.Digest][]byte // of layers, kept
 	files   int                      // of layers, that are open
+	file    *os.File                 // not nil: what files of layers lie in, as wholes
 	kept    map[digest.Digest]bool   // those that were verified
 
 	changed   func([]string) // who watches
@@ -131,7 +132,6 @@ func (b *blob) complete(tb testing.TB) *blob {
 	tb.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.known = true
 	if err := b.commit(); err != nil {
 		tb.Fatal(err)
 	}
@@ -150,6 +150,7 @@ func (b *blob) lose() {
 
 // commit is called with b.mu held.
 func (b *blob) commit() error {
+	b.known = true
 	if b.file != nil {
 		return nil
 	}

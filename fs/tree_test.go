@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -117,6 +118,11 @@ func TestRootfs(t *testing.T) {
 	if got, err := call[[2]string, string](m.agent, "Xattr", [2]string{m.path(root + "/etc/a"), ""}); got != "" || err != nil {
 		t.Errorf("listed are the attributes %q, %v, want none", got, err)
 	}
+	for name, want := range map[string]syscall.Errno{"security.selinux": syscall.EOPNOTSUPP, "system.posix_acl_access": syscall.EOPNOTSUPP, "security.capability": syscall.ENODATA} {
+		if _, err := call[[2]string, string](m.agent, "Xattr", [2]string{m.path(root + "/etc/a"), name}); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+	}
 	if _, err := call[[]string, int](m.agent, "Conform", []string{m.path(root), "etc/a", "etc/c"}); err != nil {
 		t.Error(err)
 	}
@@ -161,6 +167,32 @@ func TestRootfsAsksLittle(t *testing.T) {
 			t.Errorf("%s is another one in the next mount: %+v, %+v", path, a, b)
 		}
 	}
+}
+
+// TestOthersIndex wants a tree not to be listed whose layer another repository's made
+// the index of, for to look at it would ask.
+func TestOthersIndex(t *testing.T) {
+	src := newSource(t)
+	l := gzipped(t, testlayer.Reg("a", "a\n"))
+	im := addFiles(t, src, l)
+	m := mountSource(t, src, nil)
+	m.wantFile(im.dir+"/rootfs/a", []byte("a\n"))
+	const elsewhere = "reg.example/team/other"
+	for _, b := range slices.Collect(maps.Values(src.blobs)) {
+		if twin := src.add(elsewhere, b.desc.MediaType, b.content); b != im.layers[0] {
+			twin.complete(t)
+		}
+	}
+	src.requests()
+	dir := elsewhere + "@" + string(im.manifest.desc.Digest)
+	if got, want := m.list(dir), []string{"config.json", "layers", "manifest.json"}; !slices.Equal(got, want) {
+		t.Errorf("the other repository's image has %q, want %q", got, want)
+	}
+	run(t, "ls", "-lR", m.path(dir))
+	if got := src.requests(); len(got) > 0 {
+		t.Errorf("a walk asked %q", got)
+	}
+	m.wantFile(dir+"/rootfs/a", []byte("a\n"))
 }
 
 // TestUpperDecides wants a path that the upper layer decides to be answered while the
@@ -364,6 +396,32 @@ func TestAlone(t *testing.T) {
 		if got, err := read(); err != nil || !bytes.Equal(got, []byte(large)) {
 			t.Errorf("one of several readers has %d bytes, %v", len(got), err)
 		}
+	}
+}
+
+// TestUnfit wants a file that the kernel would not read itself to be read here, by all
+// who open it at once.
+func TestUnfit(t *testing.T) {
+	src := newSource(t)
+	large := string(content(5, 3<<20+5))
+	im := addFiles(t, src, gzipped(t, testlayer.Reg("large", large)))
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	src.file = r
+	m := mountSource(t, src, nil)
+	for range 8 {
+		read := readers(m, im.dir+"/rootfs/large", len(large))
+		for range 4 {
+			if got, err := read(); err != nil || !bytes.Equal(got, []byte(large)) {
+				t.Errorf("%d bytes, %v", len(got), err)
+			}
+		}
+	}
+	if n := strings.Count(m.log.String(), "no passthrough for this file"); n != 1 {
+		t.Errorf("the log says %d times that the kernel does not take it", n)
 	}
 }
 

@@ -298,10 +298,11 @@ func (s *server) diffID(loc locator.Locator, manifest *document, i int) func(con
 	}
 }
 
-// indexed says whether the trees of these layers can be shown without asking anybody.
-func (s *server) indexed(layers []ocispec.Descriptor) bool {
+// indexed says whether the trees of these layers can be shown without asking anybody:
+// another repository's layer can have made the index.
+func (s *server) indexed(loc locator.Locator, layers []ocispec.Descriptor) bool {
 	for _, desc := range layers {
-		if !s.src.HasLayerIndex(desc.Digest) {
+		if _, known := s.src.Known(loc, desc.Digest); !known || !s.src.HasLayerIndex(desc.Digest) {
 			return false
 		}
 	}

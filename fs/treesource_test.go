@@ -121,7 +121,7 @@ func (o *fileObject) Verify(ctx context.Context) error {
 
 func (o *fileObject) Bad() error { return nil }
 
-func (o *fileObject) File() *os.File { return nil }
+func (o *fileObject) File() *os.File { return o.s.file }
 
 func (o *fileObject) Close() error {
 	o.s.set(func(s *source) { s.files-- })

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -16,16 +17,27 @@ import (
 func (s *server) GetXAttr(_ <-chan struct{}, header *fuse.InHeader, attr string, dest []byte) (uint32, fuse.Status) {
 	n, ok := s.table.node(header.NodeId).(attributed)
 	if !ok {
-		return 0, fuse.ENODATA
+		return 0, noXattr(attr)
 	}
 	value, err := n.xattr(attr)
 	if err != nil {
-		return 0, fuse.ENODATA
+		return 0, noXattr(attr)
 	}
 	if len(dest) < len(value) {
 		return uint32(len(value)), fuse.ERANGE
 	}
 	return uint32(copy(dest, value)), fuse.OK
+}
+
+// noXattr is the answer where a file has no such attribute. ls -l asks for a label and
+// an access list of each file, each time a request, unless it hears that there is no
+// such thing on the device: then it asks no more, and overlooks the access list of
+// a later file, should an image have one.
+func noXattr(attr string) fuse.Status {
+	if attr == "security.selinux" || strings.HasPrefix(attr, "system.posix_acl_") {
+		return fuse.Status(syscall.EOPNOTSUPP)
+	}
+	return fuse.ENODATA
 }
 
 // ListXAttr tells the names of those that an image gives its files.
