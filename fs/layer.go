@@ -114,11 +114,13 @@ func (l *layerFiles) openFile(ctx context.Context, ino *layer.Inode) (Object, er
 	if ino.Digest == ([32]byte{}) {
 		return partObject{part}, nil
 	}
-	obj, err := l.s.src.OpenFile(ctx, l.loc, l.desc.Digest, ocispec.Descriptor{Digest: contentDigest(ino), Size: ino.Size}, part)
-	if err != nil || l.held().View == layer.ViewTar {
-		return obj, err
+	open := func(content Content) (Object, error) {
+		return l.s.src.OpenFile(ctx, l.loc, l.desc.Digest, ocispec.Descriptor{Digest: contentDigest(ino), Size: ino.Size}, content)
 	}
-	return l.proven.object(ctx, obj, part)
+	if l.held().View == layer.ViewTar {
+		return open(part)
+	}
+	return l.proven.object(ctx, part, open)
 }
 
 // contentDigest is the digest of a file's content.
