@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -114,11 +115,13 @@ func (l *layerFiles) openFile(ctx context.Context, ino *layer.Inode) (Object, er
 	if ino.Digest == ([32]byte{}) {
 		return partObject{part}, nil
 	}
-	obj, err := l.s.src.OpenFile(ctx, l.loc, l.desc.Digest, ocispec.Descriptor{Digest: contentDigest(ino), Size: ino.Size}, part)
-	if err != nil || l.held().View == layer.ViewTar {
-		return obj, err
+	open := func(content Content) (Object, error) {
+		return l.s.src.OpenFile(ctx, l.loc, l.desc.Digest, ocispec.Descriptor{Digest: contentDigest(ino), Size: ino.Size}, content)
 	}
-	return l.proven.object(ctx, obj, part)
+	if l.held().View == layer.ViewTar {
+		return open(part)
+	}
+	return l.proven.object(ctx, part, open)
 }
 
 // contentDigest is the digest of a file's content.
@@ -167,7 +170,10 @@ func (l *layerFiles) kept(ctx context.Context) (*layer.Index, error) {
 	}
 	var ix *layer.Index
 	if err == nil {
-		ix, err = layer.DecodeIndex(b)
+		own, is := bytes.CutPrefix(b, l.keptHead())
+		if ix, err = layer.DecodeIndex(own); !is {
+			err = errAnothers
+		}
 	}
 	if err != nil {
 		l.s.log.Warn("the kept index is made anew", "layer", l.desc.Digest, "err", err)
@@ -188,9 +194,21 @@ func (l *layerFiles) answered(ctx context.Context) error {
 	return err
 }
 
+// keptHead is what the kept form of an index begins with here: an index does not say
+// of which layer it is.
+func (l *layerFiles) keptHead() []byte { return []byte(l.desc.Digest + "\n") }
+
+var errAnothers = errors.New("it is that of another layer")
+
 // keep has the store keep the index. That it can't is no reason not to go on.
 func (l *layerFiles) keep(ix *layer.Index) {
-	if err := l.s.src.KeepLayerIndex(l.desc.Digest, ix.Encode); err != nil {
+	err := l.s.src.KeepLayerIndex(l.desc.Digest, func(w io.Writer) error {
+		if _, err := w.Write(l.keptHead()); err != nil {
+			return err
+		}
+		return ix.Encode(w)
+	})
+	if err != nil {
 		l.s.log.Warn("the index is not kept", "layer", l.desc.Digest, "err", err)
 	}
 }

@@ -28,6 +28,11 @@ func (n *treeNode) xattr(name string) (string, error) {
 	return "", syscall.ENODATA
 }
 
+// maxXattr is how long an attribute may be, and the list of all names, in bytes
+// (XATTR_SIZE_MAX, XATTR_LIST_MAX). No file on a disk has a longer one, and for one
+// that has the kernel fails what would have copied all the others.
+const maxXattr = 64 << 10
+
 // hides says whether an image has no say in it: the attribute would be taken for ours,
 // or for an order to the overlayfs whose lower directory this is.
 func (n *treeNode) hides(name string) bool {
@@ -41,10 +46,15 @@ func (n *treeNode) xattrs() []string {
 	if n.file.Opaque() {
 		names = append(names, n.t.s.opaqueName())
 	}
+	size := len(n.t.s.opaqueName()) + 1
 	for _, x := range n.file.Inode().Xattrs() {
-		if !n.hides(x.Name) {
-			names = append(names, x.Name)
+		if n.hides(x.Name) || len(x.Value) > maxXattr {
+			continue
 		}
+		if size += len(x.Name) + 1; size > maxXattr {
+			break
+		}
+		names = append(names, x.Name)
 	}
 	return names
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 	"syscall"
 
 	"distfs/layer"
@@ -35,12 +36,15 @@ func (t *Tree) hardlinks(ctx context.Context, i int) (hardlinks, error) {
 	}
 	links := make(hardlinks)
 	ix := s.root.Load().ix
-	steps := stepsOf(ix)
+	steps, again := stepsOf(ix), stepsOf(ix)
 	for n := range ix.Nodes {
 		if _, known := links[ix.Nodes[n].Inode]; known || ix.Inode(uint32(n)).Kind != layer.Hardlink {
 			continue
 		}
 		f, err := t.target(ctx, i-1, ix.Inode(uint32(n)).Link(), steps)
+		if err == nil {
+			err = t.certain(ctx, i, uint32(n), again)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("layer %d: hard link %.200q: %w", i, ix.Path(uint32(n)), err)
 		}
@@ -76,4 +80,43 @@ func (t *Tree) target(ctx context.Context, i int, name string, steps *steps) (*F
 		return nil, err
 	}
 	return t.file(ctx, p)
+}
+
+// certain is errOrder if the hard link n of layer i may be to a file of the layer's
+// own, which a link of the layers below leads to, or which was moved to where it is.
+// Of any other the index would have made it a name, had that come first.
+func (t *Tree) certain(ctx context.Context, i int, n uint32, steps *steps) error {
+	root := t.layers[i].root.Load()
+	w := walk{tree: t, root: root, links: maxLinks, steps: steps, own: true}
+	above, base := path.Split(root.ix.Inode(n).Link())
+	err := w.to(ctx, above)
+	switch {
+	case errors.Is(err, errOwn), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENAMETOOLONG):
+		return nil
+	case err != nil:
+		return err
+	}
+	w.own = false
+	p, err := w.find(ctx, base)
+	if err != nil || p == nil || p.layer != i || p.kind() == layer.Dir || p.node == n {
+		return err
+	}
+	unsettled, err := t.index(ctx, i)
+	if err == nil && (w.followed || !has(unsettled, root.ix.Inode(n).Link())) {
+		err = errOrder
+	}
+	return err
+}
+
+// has says whether an index has a node of that path.
+func has(ix *layer.Index, name string) bool {
+	n := uint32(0)
+	for part := range strings.SplitSeq(name, "/") {
+		child, ok := ix.Lookup(n, part)
+		if !ok {
+			return false
+		}
+		n = child
+	}
+	return true
 }

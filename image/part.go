@@ -21,6 +21,8 @@ func (p *part) inode() *layer.Inode { return p.ix.Inode(p.node) }
 
 func (p *part) kind() layer.Kind { return p.inode().Kind }
 
+func (p *part) spot() spot { return spot{int32(p.layer), p.node} }
+
 // child returns the part of a name, by the number of its node, in p.
 func (p *part) child(node uint32) *part {
 	return &part{ix: p.ix, layer: p.layer, node: node, in: p}

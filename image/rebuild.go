@@ -63,8 +63,8 @@ func (s *settler) inside(dir rebuilt) map[string]rebuilt {
 }
 
 // unite makes one name of several nodes: a directory if one of them is or it has
-// what was moved below it, else the first that is no whiteout. It returns the
-// directory's parts.
+// what was moved below it, else what is no whiteout. It returns the directory's
+// parts. Where it would have to choose, s meets.
 func (s *settler) unite(ix *layer.Index, r rebuilt) (inode uint32, dir rebuilt) {
 	old := s.root.ix
 	if len(r.nodes) == 1 && r.moved == nil {
@@ -83,13 +83,20 @@ func (s *settler) unite(ix *layer.Index, r rebuilt) (inode uint32, dir rebuilt) 
 			dir.nodes = append(dir.nodes, n)
 			made = merged(made, *ino)
 			made.Ghost = made.Ghost && !s.real[n]
-		} else if file == nil || old.Inodes.At(*file).Kind == layer.Whiteout {
+			continue
+		}
+		switch {
+		case file == nil || old.Inodes.At(*file).Kind == layer.Whiteout:
 			file = &old.Nodes[n].Inode
+		case ino.Kind != layer.Whiteout:
+			s.meets = true
 		}
 	}
 	switch {
 	case file != nil && (made.Ghost || len(dir.nodes) == 0 && r.moved == nil):
 		return *file, rebuilt{}
+	case file != nil && old.Inodes.At(*file).Kind != layer.Whiteout:
+		s.meets = true
 	case file != nil:
 		made.Opaque, made.Implied = true, false
 	}

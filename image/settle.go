@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"syscall"
@@ -23,21 +24,60 @@ type moved struct {
 // the layers below have it, or not there. An index without directories that have no
 // entry is as it was.
 func (t *Tree) settle(ctx context.Context, i int, ix *layer.Index) (*layer.Index, error) {
+	steps := stepsOf(ix)
+	if err := t.before(ctx, i, ix.Before, steps); err != nil {
+		return nil, fmt.Errorf("layer %d: %w", i, err)
+	}
 	if !slices.ContainsFunc(ix.Nodes[1:], func(n layer.Node) bool { return ix.Inodes.At(n.Inode).Implied }) {
 		return ix, nil
 	}
-	steps := stepsOf(ix)
+	links := make(map[spot]bool)
 	for range maxNested {
-		s := settler{tree: t, root: &part{ix: ix, layer: i}, steps: steps, gone: make(map[uint32]bool), real: make(map[uint32]bool)}
+		s := settler{tree: t, root: &part{ix: ix, layer: i}, steps: steps, links: links, gone: make(map[uint32]bool), real: make(map[uint32]bool)}
 		if err := s.directory(ctx, s.root); err != nil {
 			return nil, err
 		}
 		if len(s.gone)+len(s.real) == 0 {
-			return ix, nil
+			return ix, s.stand()
 		}
-		ix = s.rebuild()
+		if ix = s.rebuild(); s.meets {
+			return nil, fmt.Errorf("layer %d: %w", i, errOrder)
+		}
 	}
 	return nil, fmt.Errorf("layer %d: links lead to links: %w", i, syscall.ELOOP)
+}
+
+// errOrder is of a layer that has two things under one name, or a name by a link
+// of the layers below and something else in the place of that link, or of where it
+// leads: what they make depends on which the layer had first. An index does not tell,
+// and what is hidden by a guess would be hidden from whoever looks for it.
+var errOrder = fmt.Errorf("names lead through links of the layers below to names of the layer's own: %w", syscall.EINVAL)
+
+// before is not nil if layer i had names below one of the paths while the layers
+// below have a link there.
+func (t *Tree) before(ctx context.Context, i int, paths []string, steps *steps) error {
+	if i == 0 || len(paths) == 0 {
+		return nil
+	}
+	root, err := t.root(ctx, i-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range paths {
+		above, base := path.Split(name)
+		w := walk{tree: t, root: root, links: maxLinks, steps: steps}
+		if err := w.to(ctx, above); err != nil {
+			return fmt.Errorf("%.200q: %w", name, err)
+		}
+		_, link, err := w.look(ctx, base)
+		if err == nil && link != "" {
+			err = errOrder
+		}
+		if err != nil {
+			return fmt.Errorf("%.200q: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // maxNested is how often what was moved may be where a link is.
@@ -48,9 +88,11 @@ type settler struct {
 	tree  *Tree
 	root  *part
 	steps *steps
+	links map[spot]bool   // of the layers below, that were followed
 	gone  map[uint32]bool // what is no longer in its place
 	real  map[uint32]bool // what was there for what is hidden below it, and is there
 	moved moved           // where what is gone is, from the root
+	meets bool            // what is moved met something else under its name
 }
 
 // directory looks at all that is in the directory p.
@@ -94,11 +136,23 @@ func (s *settler) implied(ctx context.Context, p *part) error {
 	isDir := low != nil && low.kind() == layer.Dir
 	switch {
 	case link != "":
+		s.links[low.spot()] = true
 		return s.follow(ctx, p, link)
 	case p.inode().Ghost && isDir:
 		s.real[p.node] = true
 	case p.inode().Ghost:
 		s.gone[p.node] = true
+	}
+	return nil
+}
+
+// stand says whether the links that were followed are there still: what was moved may
+// be in the place of one.
+func (s *settler) stand() error {
+	for l := range s.links {
+		if name := s.tree.ix(l).Path(l.node); has(s.root.ix, name) {
+			return fmt.Errorf("layer %d: %.200q: %w", s.root.layer, name, errOrder)
+		}
 	}
 	return nil
 }
@@ -109,7 +163,7 @@ func (s *settler) at(p *part, err error) error {
 
 // follow notes that what p has belongs where the link in its place leads.
 func (s *settler) follow(ctx context.Context, p *part, link string) error {
-	w := walk{tree: s.tree, root: s.root, links: maxLinks, steps: s.steps}
+	w := walk{tree: s.tree, root: s.root, links: maxLinks, steps: s.steps, own: true, followed: true, met: s.links}
 	for q := p.in; q.in != nil; q = q.in {
 		w.way = append(w.way, stop{q.ix.Nodes[q.node].Name, q})
 	}

@@ -25,9 +25,10 @@ import (
 //     syscall.ELOOP, syscall.ENAMETOOLONG or syscall.EFBIG if they lead nowhere.
 //   - So does one with hard links to files of the layers below, for these.
 //
-// It differs from unpacking where a layer first has names that lead through a link
-// of the layers below and then something in that link's own place: an Index does
-// not tell which came first, and here the latter came first.
+// An Index does not tell in which order a layer has its names. Where that matters,
+// because names lead through links of the layers below to others of the layer's own,
+// or to what it has in a link's place, the error is syscall.EINVAL: of two files one
+// would be hidden by a guess.
 //
 // A Tree is safe for use by many goroutines. It keeps the indexes that it got.
 type Tree struct {

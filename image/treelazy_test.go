@@ -55,7 +55,7 @@ func TestTreeWaits(t *testing.T) {
 		{"d/ d/b=2|d/a=1", "d/b", nil},
 		{"d/ d/b=2|d/a=1", "d/c", errLate},
 		{"d/ d/b=2|d/.wh.b", "d/b", iofs.ErrNotExist},
-		{"d/a=1 .wh..wh..opq", "d/a", nil},
+		{".wh..wh..opq d/a=1", "d/a", nil},
 		{".wh.a", "a", iofs.ErrNotExist},
 		{".wh.a d/", "a", iofs.ErrNotExist},
 		{"d/ d/.wh..wh..opq", "d/b", iofs.ErrNotExist},

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -18,6 +19,13 @@ type walk struct {
 	way   []stop // from below the root to where it is
 	links int    // that it may still follow
 	steps *steps
+
+	// With own, the layer of root may have directories on the way that hide nothing,
+	// and no more: else the error is errOrder, and before a link was followed errOwn,
+	// but of a hard link, which may be to a link.
+	own, followed bool
+
+	met map[spot]bool // of links that were followed; nil keeps none
 }
 
 // A stop is a directory, or where none is.
@@ -83,6 +91,7 @@ func (w *walk) to(ctx context.Context, path string) error {
 		if w.links--; w.links < 0 {
 			return syscall.ELOOP
 		}
+		w.followed = true
 		if strings.HasPrefix(link, "/") {
 			w.way = nil
 		}
@@ -101,7 +110,9 @@ func (w *walk) look(ctx context.Context, name string) (dir *part, link string, e
 	if err != nil || p == nil || p.kind() == layer.Dir {
 		return p, "", err
 	}
-	link, err = w.tree.linkOf(ctx, p, w.steps)
+	if link, err = w.tree.linkOf(ctx, p, w.steps); link != "" && w.met != nil {
+		w.met[p.spot()] = true
+	}
 	return nil, link, err
 }
 
@@ -114,11 +125,30 @@ func (w *walk) find(ctx context.Context, name string) (*part, error) {
 	if at == nil {
 		return nil, w.steps.take(1)
 	}
-	p, err := w.tree.find(ctx, at, name)
+	p, err := w.tree.first(ctx, at, name)
 	if err != nil {
 		return nil, err
 	}
-	return p, w.steps.down(at, p)
+	if err := w.steps.down(at, p); err != nil {
+		return nil, err
+	}
+	switch {
+	case p == nil:
+	case w.own && w.isOwn(p) && (w.followed || p.kind() == layer.Hardlink):
+		return nil, fmt.Errorf("%.200q: %w", name, errOrder)
+	case w.own && w.isOwn(p):
+		return nil, errOwn
+	case p.kind() == layer.Whiteout:
+		return nil, nil
+	}
+	return p, nil
+}
+
+// errOwn is that the layer has something of its own.
+var errOwn = errors.New("the layer's own")
+
+func (w *walk) isOwn(p *part) bool {
+	return p.layer == w.root.layer && (p.kind() != layer.Dir || p.inode().Opaque)
 }
 
 // linkOf returns where the link p leads, "" if p is none.

@@ -22,6 +22,10 @@ type builder struct {
 	byName nameTable // of nodes that are not replaced
 	steps  int64     // that may still be taken on the ways to names
 
+	led    []uint32       // directories that had no entry when names first led through them
+	linked []string       // what hard links that names led through were to
+	hidden map[uint32]int // of directories in which lower layers' names are hidden, how many led there were then
+
 	dir     string // where the last entry was, and
 	dirNode uint32 // which node that is; valid as long as no link or directory was replaced
 }
@@ -43,7 +47,7 @@ const (
 )
 
 func newBuilder() *builder {
-	b := &builder{byName: newNameTable(), steps: layerSteps}
+	b := &builder{byName: newNameTable(), hidden: make(map[uint32]int), steps: layerSteps}
 	b.inodes.Add(impliedDir())
 	b.nodes.add(built{})
 	b.dir = "."
@@ -121,6 +125,7 @@ func (b *builder) hide(e *Entry) error {
 	if e.Kind == Whiteout {
 		dir, name = path.Split(e.Name)
 	}
+	led := len(b.led)
 	n, err := b.walk(path.Clean(dir), true)
 	switch {
 	case errors.Is(err, errAbsent):
@@ -128,7 +133,7 @@ func (b *builder) hide(e *Entry) error {
 	case err != nil:
 		return err
 	case e.Kind == Opaque:
-		b.inode(n).Opaque = true
+		b.inode(n).Opaque, b.hidden[n] = true, led
 	default:
 		b.whiteout(n, name)
 	}
@@ -143,7 +148,7 @@ func (b *builder) whiteout(parent uint32, name string) {
 	case !ok || b.inode(n).Ghost:
 		b.replace(parent, name, b.inodes.Add(Inode{Kind: Whiteout}))
 	case b.inode(n).Kind == Dir:
-		b.inode(n).Opaque = true
+		b.inode(n).Opaque, b.hidden[n] = true, len(b.led)
 	}
 }
 
@@ -303,11 +308,18 @@ func (b *builder) walk(name string, ghosts bool) (uint32, error) {
 	n := uint32(0)
 	for _, s := range way {
 		if !s.there {
-			if _, is := b.find(n, s.name); is && ghosts {
+			old, is := b.find(n, s.name)
+			if is && b.inode(old).Kind == Hardlink { // which may be to a link
+				b.linked = append(b.linked, b.inode(old).Link())
+			}
+			if is && ghosts {
 				return 0, errAbsent
 			}
 			s.node = b.enter(n, s.name)
 			b.inode(s.node).Ghost = ghosts
+			if b.inode(s.node).Implied {
+				b.led = append(b.led, s.node)
+			}
 		} else if !ghosts {
 			b.inode(s.node).Ghost = false
 		}

@@ -25,7 +25,13 @@ func (e *DifferenceError) Is(target error) bool { return target == syscall.EIO }
 // format can express: an eStargz has whole seconds. The error is a *DifferenceError.
 func Compare(toc, tar *Index) error {
 	c := comparison{toc: toc, tar: tar, of: make(map[uint32]uint32)}
-	return c.dir(0, 0)
+	if err := c.dir(0, 0); err != nil {
+		return err
+	}
+	if !slices.Equal(toc.Before, tar.Before) {
+		return c.differ(0, "order of what is below it")
+	}
+	return nil
 }
 
 type comparison struct {

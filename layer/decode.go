@@ -36,6 +36,7 @@ func DecodeIndex(b []byte) (*Index, error) {
 	tree.text = string(tree.bytes(tree.uint()))
 	ix.Nodes = tree.nodes(nodes, inodes)
 	ix.Inodes = tree.inodes(inodes)
+	ix.Before = tree.before(tree.uint())
 	if d.bad || len(d.b) > 0 || tree.bad || len(tree.b)+len(tree.text)+len(tree.digests) > 0 {
 		return nil, errIndex
 	}
@@ -248,6 +249,14 @@ func (d *treeDecoder) xattrs() []Xattr {
 		xattrs[i] = Xattr{d.string(), d.string()}
 	}
 	return xattrs
+}
+
+func (d *treeDecoder) before(n uint64) []string {
+	var before []string
+	for range d.count(n, 1) {
+		before = append(before, d.string())
+	}
+	return before
 }
 
 func (d *treeDecoder) digest(ino *Inode) {

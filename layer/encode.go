@@ -21,11 +21,11 @@ import (
 //	the spans: see putSpan
 //	the digests of files, 32 bytes each, in the order of the inodes that have one
 //	the tree: its length, its length as it is kept (the same: as it is; less: as
-//	    one zstd frame), the tree: see putNode and putInode
+//	    one zstd frame), the tree: see putNode and putInode; how many Before and these
 //	the SHA-256 of all that
 //
 // It depends on nothing but the Index: equal ones are kept as equal bytes.
-const indexMagic = "distfs layer index 1\n"
+const indexMagic = "distfs layer index 2\n"
 
 // What is compressed by more than that is kept as it is, so that who decodes an
 // Index takes memory by the length of its kept form.
@@ -204,9 +204,13 @@ func (e *encoder) putTree(ix *Index) {
 	for _, ino := range ix.Inodes.All() {
 		e.putInode(ino)
 	}
+	e.uint(uint64(len(ix.Before)))
+	for _, path := range ix.Before {
+		e.string(path)
+	}
 }
 
-// texts are all strings of the tree, as putNode and putInode come to them.
+// texts are all strings of the tree, as putTree comes to them.
 func (ix *Index) texts() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for i := range ix.Nodes {
@@ -222,6 +226,11 @@ func (ix *Index) texts() iter.Seq[string] {
 				}
 			}
 			if more.Link != "" && !yield(more.Link) {
+				return
+			}
+		}
+		for _, path := range ix.Before {
+			if !yield(path) {
 				return
 			}
 		}

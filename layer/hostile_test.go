@@ -60,6 +60,7 @@ func TestHostile(t *testing.T) {
 		"whiteout of ..":          {one(testlayer.Reg("a/.wh...", "")), syscall.EINVAL},
 		"below a whiteout":        {one(testlayer.Reg("a/.wh.b/c", "")), syscall.EINVAL},
 		"below the root's":        {one(testlayer.Reg(".wh.b/c", "")), syscall.EINVAL},
+		"below one of aufs's":     {one(testlayer.Reg("a/.wh..wh.b/c", "")), syscall.EINVAL},
 		"nobody's number":         {one(last), syscall.EINVAL},
 		"a negative owner":        {one(neg), syscall.EINVAL},
 		"an unknown type":         {raw('D', nil), syscall.EINVAL},

@@ -38,6 +38,12 @@ type Index struct {
 	Nodes  []Node
 	Inodes Inodes // in the order of the first of Nodes that names each
 
+	// Before are the paths, clean, of directories without an entry that names of
+	// the layer led through before something else of it took their place, and of what
+	// hard links were to that they led through. Where the layers below have a link
+	// at one of them, these names were where it leads, which Nodes do not tell.
+	Before []string
+
 	Spans  []Span // in the order of the stream, without a gap
 	Length int64  // of the stream, in bytes
 }

@@ -50,8 +50,11 @@ func MakeIndex(ctx context.Context, r io.Reader, opts *Options) (*Index, error) 
 		return nil, err
 	}
 	ix := &Index{View: ViewTar, Format: format, DiffID: digest.NewDigest(digest.SHA256, pass.diff), Length: pass.length}
-	ix.Nodes, ix.Inodes = pass.tree.finish()
 	ix.Spans = spans.finish(pass.length)
+	if ix.Before, err = pass.tree.before(); err != nil {
+		return nil, err
+	}
+	ix.Nodes, ix.Inodes = pass.tree.finish()
 	return ix, nil
 }
 

@@ -143,6 +143,27 @@ func TestTamedTOC(t *testing.T) {
 	}
 }
 
+// TestWastefulTOC refuses one of whose files little is to be read at the price of much,
+// again and again, and not one that has a few such chunks.
+func TestWastefulTOC(t *testing.T) {
+	for chunks, refuses := range map[int]bool{4: false, 50_000: true} {
+		for what, field := range map[string]string{
+			"behind the rest of a member": `"offset":5,"innerOffset":60000000`,
+			"of a member of 1 MB":         `"offset":5`,
+		} {
+			entries := []string{fmt.Sprintf(`"type":"reg","name":"f","size":%d,"digest":"%s","chunkSize":1,"chunkDigest":"%[2]s",%s`, chunks, sumOfX, field)}
+			for i := 1; i < chunks; i++ {
+				entries = append(entries, fmt.Sprintf(`"type":"chunk","chunkOffset":%d,"chunkSize":1,"chunkDigest":"%s",%s`, i, sumOfX, field))
+			}
+			b, annotations := testlayer.WithZstdTOC(t, make([]byte, 1_000_000), []byte(toc(entries...)), 0)
+			_, err := readTOC(t, b, annotations)
+			if errors.Is(err, syscall.EFBIG) != refuses {
+				t.Errorf("%d chunks %s: ReadTOC = %v, want it refused: %t", chunks, what, err, refuses)
+			}
+		}
+	}
+}
+
 // TestHostileFooter is about what leads to the table of contents.
 func TestHostileFooter(t *testing.T) {
 	data := make([]byte, 1000)

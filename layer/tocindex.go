@@ -32,9 +32,14 @@ type chunked struct {
 	end        int64 // in the blob, of its last chunk; 0 is not known
 }
 
-// maxSkip is how many decoded bytes may come before a chunk in its member: they
-// are decoded for nothing.
-const maxSkip = 256 << 20
+const (
+	// maxSkip is how many decoded bytes may come before a chunk in its member: they
+	// are decoded for nothing.
+	maxSkip = 256 << 20
+	// maxWaste bounds what is read and decoded for nothing where each chunk is read
+	// by itself, in bytes for each byte of the layer and of its files.
+	maxWaste = 1 << 10
+)
 
 // indexTOC returns the index of the table of contents in r, whose chunks lie in
 // the blob before end.
@@ -50,7 +55,14 @@ func indexTOC(r io.Reader, format Format, end int64) (*Index, error) {
 		return nil, err
 	}
 	c.measure()
+	if err := c.waste(); err != nil {
+		return nil, err
+	}
 	ix := &Index{View: ViewTOC, Format: format, Spans: c.spans, Length: c.length}
+	var err error
+	if ix.Before, err = c.tree.before(); err != nil {
+		return nil, err
+	}
 	ix.Nodes, ix.Inodes = c.tree.finish()
 	return ix, nil
 }
@@ -165,4 +177,16 @@ func (c *contents) measure() {
 		s.Len = c.offsets[next] - s.Off
 	}
 	c.offsets = nil
+}
+
+// waste refuses chunks that take far more to read than they have.
+func (c *contents) waste() error {
+	most := maxSkip + maxWaste*(c.length+min(c.end, defaultBytes))
+	for i := range c.spans {
+		s := &c.spans[i]
+		if most -= s.Skip + min(s.Len, wholeSpan); most < 0 {
+			return &refusal{"its chunks lie too far within what is to be decoded for them", syscall.EFBIG}
+		}
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 
 	"distfs/layer"
 
@@ -203,10 +204,25 @@ func (a *applier) apply(ctx context.Context, e *layer.Entry) error {
 	default:
 		err = a.file(ctx, parent, name, e)
 	}
-	if err == nil && !parent.fresh {
-		a.marks.make(a.mark(parent, name))
+	if err != nil {
+		return err
 	}
-	return err
+	mark := a.mark(parent, name)
+	if !parent.fresh {
+		a.marks.make(mark)
+	}
+	return a.leaveVia(mark)
+}
+
+// leaveVia leaves the directories that were reached by what has the mark, a link that
+// was replaced just now: its name leads there no longer.
+func (a *applier) leaveVia(mark uint64) error {
+	for i, d := range a.at.dirs {
+		if slices.Contains(d.via, mark) {
+			return a.at.leave(i)
+		}
+	}
+	return nil
 }
 
 // setDir gives the directory where the applier is what e says of it: its times,
