@@ -1,25 +1,24 @@
 package fs
 
 import (
-	"cmp"
 	"context"
-	"slices"
 	"sync"
 	"time"
 
 	"distfs/layer"
 )
 
-// A harvest has the content of all files of a layer kept, in the order in which it
-// lies there: then each part of the layer is fetched and decompressed once, by one
-// stream, in whatever order the files are read. It begins when files of the layer are
-// read one after the other, and ends when nobody reads there any more.
+// A harvest has the content of all files of a layer kept. Each part of the layer is
+// then fetched and decompressed once, whatever the order in which the files are read:
+// it goes through the layer as the content lies there, but what lies beside a file that
+// is read comes first, for it was decompressed with it. It begins when files of the
+// layer are read one after the other, and ends when nobody reads there any more.
 type harvest struct {
 	mu      sync.Mutex
 	misses  int       // files that were not kept, read one soon after the other; guarded by mu
 	last    time.Time // when a file was opened; guarded by mu
-	running bool      // guarded by mu
 	done    bool      // all was gone through; guarded by mu
+	sheaves *sheaves  // while it goes on; guarded by mu
 }
 
 const (
@@ -30,34 +29,51 @@ const (
 )
 
 // opened notes that a file of the layer was opened, and whether its content was kept.
-func (l *layerFiles) opened(kept bool) {
-	if l.s.quiet || !l.harvest.begins(kept) {
+func (l *layerFiles) opened(ino *layer.Inode, kept bool) {
+	if l.s.quiet || !l.harvest.begins(ino, kept) {
 		return
 	}
-	l.s.beside(func(ctx context.Context) { l.harvest.end(l.reap(ctx)) })
+	left := bind(l.held())
+	l.harvest.goOn(left)
+	l.s.harvests.Add(1)
+	l.s.beside(func(ctx context.Context) {
+		defer l.s.harvests.Add(-1)
+		l.reap(ctx, left)
+		l.harvest.end(left.none())
+	})
 }
 
-func (h *harvest) begins(kept bool) bool {
+// begins says whether the harvest is to begin, and has one that goes on go on beside
+// ino.
+func (h *harvest) begins(ino *layer.Inode, kept bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
 	soon := now.Sub(h.last) < harvestGap
 	h.last = now
 	switch {
-	case kept || h.running || h.done:
+	case kept || h.done:
+		return false
+	case h.sheaves != nil:
+		h.sheaves.urge(ino)
 		return false
 	case !soon:
 		h.misses = 0
 	}
 	h.misses++
-	h.running = h.misses >= harvestAfter
-	return h.running
+	return h.misses == harvestAfter
+}
+
+func (h *harvest) goOn(left *sheaves) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sheaves = left
 }
 
 func (h *harvest) end(all bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.running, h.done, h.misses = false, all, 0
+	h.sheaves, h.done, h.misses = nil, all, 0
 }
 
 // idle says whether nobody has opened a file for some time.
@@ -67,39 +83,31 @@ func (h *harvest) idle() bool {
 	return time.Since(h.last) > harvestIdle
 }
 
-// goesOn says whether it does.
-func (h *harvest) goesOn() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.running
-}
-
-// reap goes through the files, and says whether it came to their end. Who reads a file
-// that can't be had hears of it; here the next one is tried.
-func (l *layerFiles) reap(ctx context.Context) bool {
-	files := make(chan *layer.Inode)
+// reap goes through what is left. Who reads a file that can't be had hears of it; here
+// the next one is tried.
+func (l *layerFiles) reap(ctx context.Context, left *sheaves) {
 	ctx, cancel := context.WithCancel(ctx)
-	var reapers sync.WaitGroup
-	reapers.Go(func() { l.fetch(ctx) })
+	var fetching, reapers sync.WaitGroup
+	fetching.Go(func() { l.fetch(ctx) })
 	for range harvestersPer {
 		reapers.Go(func() {
-			for ino := range files {
-				l.keepFile(ctx, ino)
+			for ctx.Err() == nil && !l.harvest.idle() {
+				sheaf := left.take()
+				if sheaf == nil {
+					return
+				}
+				for _, ino := range sheaf {
+					l.keepFile(ctx, ino)
+				}
 			}
 		})
 	}
-	defer cancel()
-	defer reapers.Wait()
-	for _, ino := range l.inOrder() {
-		if ctx.Err() != nil || l.harvest.idle() {
-			cancel()
-			close(files)
-			return false
-		}
-		files <- ino
+	reapers.Wait()
+	if !left.none() {
+		cancel()
 	}
-	close(files)
-	return true
+	fetching.Wait()
+	cancel()
 }
 
 // fetch has all of the layer fetched, as one stream, where it is not here yet.
@@ -113,19 +121,6 @@ func (l *layerFiles) fetch(ctx context.Context) {
 	}
 	defer obj.Close()
 	_ = obj.Verify(ctx) // who reads a file hears of what is wrong
-}
-
-// inOrder are the files that have content, as it lies in the layer.
-func (l *layerFiles) inOrder() []*layer.Inode {
-	ix := l.held()
-	var files []*layer.Inode
-	for _, ino := range ix.Inodes.All() {
-		if ino.Kind == layer.File && ino.Size > 0 && ino.Digest != [32]byte{} {
-			files = append(files, ino)
-		}
-	}
-	slices.SortFunc(files, func(a, b *layer.Inode) int { return cmp.Compare(a.Offset, b.Offset) })
-	return files
 }
 
 // keepFile has the content of a file kept, if it is not yet.

@@ -26,7 +26,7 @@ const checkEvery = time.Second
 // check begins the comparison where it is due.
 func (l *layerFiles) check() {
 	ix := l.held()
-	if ix == nil || ix.View != layer.ViewTOC || l.s.quiet || l.harvest.goesOn() || !l.toc.due() {
+	if ix == nil || ix.View != layer.ViewTOC || l.s.quiet || l.s.harvests.Load() > 0 || !l.toc.due() {
 		return // while somebody reads all of it he has the processors
 	}
 	if _, committed := l.s.src.Local(l.loc, l.desc.Digest); committed.IsZero() || !l.toc.begin() {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -41,6 +42,7 @@ type server struct {
 
 	conn     connection     // the kernel's end; set before the first request
 	tasks    sync.WaitGroup // what runs beside the requests
+	harvests atomic.Int64   // that go on
 	ended    chan struct{}  // closed when what runs for nobody is to end
 	unopened bool           // neither files nor directories are opened: nothing ever changes
 	quiet    bool           // nobody is asked, and nothing begun: see walker

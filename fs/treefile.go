@@ -48,7 +48,7 @@ func (f *treeContent) open(ctx context.Context) (Object, error) {
 	l := f.t.layers[f.file.Layer]
 	obj, err := l.openFile(ctx, f.file.Inode())
 	if err == nil {
-		l.opened(obj.File() != nil)
+		l.opened(f.file.Inode(), obj.File() != nil)
 	}
 	return obj, err
 }
