@@ -12,7 +12,8 @@ import (
 // then fetched and decompressed once, whatever the order in which the files are read:
 // it goes through the layer as the content lies there, but what lies beside a file that
 // is read comes first, for it was decompressed with it. It begins when files of the
-// layer are read one after the other, and ends when nobody reads there any more.
+// layer are read one after the other, or one that is decompressed from its start, and ends
+// when nobody reads there any more.
 type harvest struct {
 	mu      sync.Mutex
 	misses  int       // files that were not kept, read one soon after the other; guarded by mu
@@ -22,15 +23,17 @@ type harvest struct {
 }
 
 const (
-	harvestAfter  = 24              // such files
-	harvestGap    = time.Second     // that soon
-	harvestIdle   = 5 * time.Second // nobody reads
-	harvestersPer = 2               // goroutines for a layer: one decompresses while the other writes
+	harvestAfter = 24              // such files; 1 where to read one is to decompress all that lies before it
+	harvestGap   = time.Second     // that soon
+	harvestIdle  = 5 * time.Second // nobody reads
 )
 
 // opened notes that a file of the layer was opened, and whether its content was kept.
 func (l *layerFiles) opened(ino *layer.Inode, kept bool) {
-	if l.s.quiet || !l.harvest.begins(ino, kept) {
+	l.mu.Lock()
+	after := l.after
+	l.mu.Unlock()
+	if l.s.quiet || !l.harvest.begins(ino, kept, after) {
 		return
 	}
 	left := bind(l.held())
@@ -45,7 +48,7 @@ func (l *layerFiles) opened(ino *layer.Inode, kept bool) {
 
 // begins says whether the harvest is to begin, and has one that goes on go on beside
 // ino.
-func (h *harvest) begins(ino *layer.Inode, kept bool) bool {
+func (h *harvest) begins(ino *layer.Inode, kept bool, after int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
@@ -61,7 +64,7 @@ func (h *harvest) begins(ino *layer.Inode, kept bool) bool {
 		h.misses = 0
 	}
 	h.misses++
-	return h.misses == harvestAfter
+	return h.misses == after
 }
 
 func (h *harvest) goOn(left *sheaves) {
@@ -89,7 +92,7 @@ func (l *layerFiles) reap(ctx context.Context, left *sheaves) {
 	ctx, cancel := context.WithCancel(ctx)
 	var fetching, reapers sync.WaitGroup
 	fetching.Go(func() { l.fetch(ctx) })
-	for range harvestersPer {
+	for range left.reapers() {
 		reapers.Go(func() {
 			for ctx.Err() == nil && !l.harvest.idle() {
 				sheaf := left.take()

@@ -34,6 +34,7 @@ type layerFiles struct {
 	mu      sync.Mutex
 	index   *layer.Index   // nil until it is there; guarded by mu
 	content *layer.Content // the same; guarded by mu
+	after   int            // how many misses begin a harvest; guarded by mu
 }
 
 // layer returns what the mount knows of a layer.
@@ -93,6 +94,10 @@ func (l *layerFiles) hold(ix *layer.Index) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.index = ix
+	l.after = harvestAfter
+	if ix.Streamed() {
+		l.after = 1
+	}
 	l.content = layer.NewContent(ix, l.blob, string(l.desc.Digest), l.s.layers.spans)
 	l.s.layers.recent.put(objectKey{l.loc, l.desc.Digest}, l, len(ix.Nodes))
 }

@@ -12,12 +12,21 @@ import (
 // bound into lots that are taken one by one. A lot is about what is decompressed at a
 // time.
 type sheaves struct {
-	lots [][]*layer.Inode
+	lots   [][]*layer.Inode
+	strict bool // nothing is taken out of its order: the layer is decompressed from its start
 
 	mu     sync.Mutex
 	taken  []bool // guarded by mu
 	next   int    // the first that may not be taken; guarded by mu
 	urgent []int  // to be taken before that, the latest first; guarded by mu
+}
+
+// reapers is how many take from them at a time: one decompresses while the other writes.
+func (s *sheaves) reapers() int {
+	if s.strict {
+		return 1
+	}
+	return 2
 }
 
 // sheafSize is how many bytes of the stream a lot spans.
@@ -32,7 +41,7 @@ func bind(ix *layer.Index) *sheaves {
 		}
 	}
 	slices.SortFunc(files, func(a, b *layer.Inode) int { return cmp.Compare(a.Offset, b.Offset) })
-	s := &sheaves{}
+	s := &sheaves{strict: ix.Streamed()}
 	for len(files) > 0 {
 		n := 1
 		for n < len(files) && files[n].Offset/sheafSize == files[0].Offset/sheafSize {
@@ -75,7 +84,7 @@ func (s *sheaves) urge(ino *layer.Inode) {
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if i < len(s.lots) && !s.taken[i] {
+	if i < len(s.lots) && !s.taken[i] && !s.strict {
 		s.urgent = append(s.urgent, i)
 	}
 }

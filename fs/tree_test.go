@@ -376,6 +376,26 @@ func TestHarvest(t *testing.T) {
 	}
 }
 
+// TestHarvestOfStream wants all files of a layer that is decompressed from its start to
+// be kept once one was read.
+func TestHarvestOfStream(t *testing.T) {
+	src := newSource(t)
+	var entries []testlayer.File
+	for i := range 100 {
+		entries = append(entries, testlayer.Reg(fmt.Sprintf("f%03d", i), string(content(byte(i), 100_000))))
+	}
+	im := addFiles(t, src, packed{ocispec.MediaTypeImageLayerZstd, testlayer.Zstd(t, testlayer.Tar(t, entries...)), nil})
+	m := mountSource(t, src, nil)
+	m.wantFile(im.dir+"/rootfs/f050", content(50, 100_000))
+	ctx := within(t, timeLimit)
+	for src.filesKept() < 100 {
+		if ctx.Err() != nil {
+			t.Fatalf("of 100 files %d are kept", src.filesKept())
+		}
+	}
+	m.wantFile(im.dir+"/rootfs/f001", content(1, 100_000))
+}
+
 // TestAlone reads an image that is mounted by itself, whose files nobody opens.
 func TestAlone(t *testing.T) {
 	src := newSource(t)

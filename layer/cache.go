@@ -18,7 +18,8 @@ type Cache struct {
 	runs  []*run                     // that nobody uses; the one that was used last is last
 }
 
-// A run takes memory of its own: a window, of 32 MiB at most.
+// A run takes memory of its own: a window, of 32 MiB at most. So many may be in use for
+// a layer, and so many are kept of all.
 const maxRuns = 2
 
 type cacheKey struct {

@@ -7,6 +7,8 @@ import (
 	"sort"
 	"sync"
 	"syscall"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // A Content reads the files of one layer. It may be used by any number of
@@ -17,7 +19,10 @@ type Content struct {
 	id    string
 	cache *Cache
 
-	gunzips sync.Pool // of *gunzip: they are large
+	gunzips sync.Pool                     // of *gunzip: they are large
+	zstd    func() (*zstd.Decoder, error) // for spans that are decoded as a whole
+
+	runs chan struct{} // has one for each run that is in use
 
 	mu      sync.Mutex
 	flights map[int]*flight // spans that are being loaded; guarded by mu
@@ -31,7 +36,10 @@ func NewContent(ix *Index, blob Blob, id string, cache *Cache) *Content {
 	return &Content{
 		ix: ix, blob: blob, id: id, cache: cache,
 		gunzips: sync.Pool{New: func() any { return new(gunzip) }},
-		flights: make(map[int]*flight), pieces: make(map[int][]sum),
+		zstd: sync.OnceValues(func() (*zstd.Decoder, error) {
+			return zstd.NewReader(nil, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(wholeSpan), zstd.WithDecoderLowmem(true))
+		}),
+		runs: make(chan struct{}, maxRuns), flights: make(map[int]*flight), pieces: make(map[int][]sum),
 	}
 }
 

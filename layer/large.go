@@ -21,6 +21,12 @@ func (c *Content) large(ctx context.Context, i int, p []byte, from int64) error 
 	if _, err := c.shared(ctx, i); err != nil {
 		return err
 	}
+	select {
+	case c.runs <- struct{}{}:
+		defer func() { <-c.runs }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	r := c.cache.takeRun(cacheKey{c.id, i}, from)
 	if r == nil {
 		r = &run{key: cacheKey{c.id, i}, span: &c.ix.Spans[i]}

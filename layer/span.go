@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"syscall"
 
 	"github.com/klauspost/compress/flate"
@@ -18,6 +19,12 @@ import (
 const wholeSpan = 8 << 20
 
 func (s *Span) large() bool { return s.Size > wholeSpan || s.Len > wholeSpan }
+
+// Streamed says whether there are parts of the stream that are so large that to read in
+// them is to decompress them from their start: a zstd of one frame, most often.
+func (ix *Index) Streamed() bool {
+	return slices.ContainsFunc(ix.Spans, func(s Span) bool { return s.Kind != Stored && s.Kind != Zeros && s.large() })
+}
 
 type sum = [sha256.Size]byte
 
@@ -41,6 +48,9 @@ func (c *Content) load(ctx context.Context, s *Span) ([]byte, error) {
 		}
 		return raw, nil
 	}
+	if s.Kind == ZstdAt && s.Skip == 0 {
+		return c.unzstd(s, raw)
+	}
 	z := c.gunzips.Get().(*gunzip)
 	defer c.gunzips.Put(z)
 	decoder, err := s.decoder(bytes.NewReader(raw), z)
@@ -54,6 +64,27 @@ func (c *Content) load(ctx context.Context, s *Span) ([]byte, error) {
 	if err := s.ends(decoder); err != nil {
 		return nil, err
 	}
+	if s.Decoded {
+		return b, s.check(sha256.Sum256(b))
+	}
+	return b, nil
+}
+
+// unzstd decodes all of a small span at once: then it takes no window beside what it
+// decodes to, however large a one the frame asks for.
+func (c *Content) unzstd(s *Span, raw []byte) ([]byte, error) {
+	z, err := c.zstd()
+	if err != nil {
+		return nil, err
+	}
+	b, err := z.DecodeAll(raw, make([]byte, 0, s.Size))
+	switch {
+	case err != nil:
+		return nil, s.broken(err)
+	case int64(len(b)) < s.Size || int64(len(b)) > s.Size && !s.Decoded:
+		return nil, s.sizeError()
+	}
+	b = b[:s.Size]
 	if s.Decoded {
 		return b, s.check(sha256.Sum256(b))
 	}
