@@ -70,20 +70,24 @@ func putImage(t *testing.T, reg *testregistry.Registry, image [][]testlayer.File
 	for i, files := range image {
 		tar := testlayer.Tar(t, files...)
 		mediaType, b := ocispec.MediaTypeImageLayerGzip, []byte(nil)
+		var annotations map[string]string
 		switch i % 3 {
 		case 0:
 			b = testlayer.Gzip(t, tar)
 		case 1:
 			mediaType, b = ocispec.MediaTypeImageLayerZstd, testlayer.Zstd(t, tar)
 		case 2: // a member for each file, and the table of contents after them
-			tar = testlayer.Tar(t, append(append([]testlayer.File{testlayer.Reg(".prefetch.landmark", "\x0f")}, files...),
-				testlayer.Reg("stargz.index.json", fmt.Sprintf(`{"version":1,"entries":%d}`, len(files))))...)
+			toc := fmt.Sprintf(`{"version":1,"entries":%d}`, len(files))
+			annotations = map[string]string{"containerd.io/snapshot/stargz/toc.digest": digest.FromString(toc).String()}
+			tar = testlayer.Tar(t, append(append([]testlayer.File{testlayer.Reg(".prefetch.landmark", "\x0f")}, files...), testlayer.Reg("stargz.index.json", toc))...)
 			for at := 0; at < len(tar); at += 512 * 7 {
 				b = append(b, testlayer.Gzip(t, tar[at:min(at+512*7, len(tar))])...)
 			}
 		}
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, digest.FromBytes(tar))
-		m.Layers = append(m.Layers, put(mediaType, b))
+		desc := put(mediaType, b)
+		desc.Annotations = annotations
+		m.Layers = append(m.Layers, desc)
 	}
 	b, err := json.Marshal(config)
 	if err != nil {

@@ -226,7 +226,7 @@ func (l *layerFiles) scan(ctx context.Context) (*layer.Index, error) {
 	}
 	defer obj.Close()
 	r := &objectReader{ctx: ctx, obj: obj}
-	ix, err := layer.MakeIndex(ctx, r, nil)
+	ix, err := layer.MakeIndex(ctx, r, &layer.Options{TOC: layer.EStargzTOC(l.desc.Annotations)})
 	if err == nil {
 		err = obj.Verify(ctx)
 	}

@@ -10,7 +10,8 @@
 //     and no deeper than MaxDepth: what would climb out of the root stays in it;
 //   - whiteouts are told as such, and bear the name of what they hide;
 //   - what only describes the archive is left out: global PAX headers, aufs's
-//     own files, the table of contents and the landmarks of eStargz.
+//     own files, and of what is said to be an eStargz its table of contents and
+//     its landmarks.
 //
 // A Reader takes memory for the entry at hand, which is bounded, and for the
 // decompressor. What it reads ends at limits that its Options set.

@@ -71,14 +71,10 @@ func whiteout(name string) (Kind, string, error) {
 	return Whiteout, dir + hidden, nil
 }
 
-// isMeta says whether the clean name is no file of the image: aufs's own, which
-// docker's oldest layers have, or what eStargz adds to the root. What runtimes would
-// show, for it is below a directory of such a name that is not in the root, is none.
+// isMeta says whether the clean name is no file of the image but aufs's own, which
+// docker's oldest layers have. What runtimes would show, for it is below a directory
+// of such a name that is not in the root, is none.
 func isMeta(name string) bool {
-	switch name {
-	case "stargz.index.json", ".prefetch.landmark", ".no.prefetch.landmark":
-		return true
-	}
 	root, _, _ := strings.Cut(name, "/")
 	for _, part := range []string{root, path.Base(name)} {
 		if strings.HasPrefix(part, aufsPrefix) && part != opaqueName {

@@ -18,6 +18,11 @@ type Options struct {
 	// Tar is given all of the tar as it is read, what is skipped included. nil
 	// means nobody.
 	Tar io.Writer
+
+	// TOC is the digest of the table of contents that the layer's descriptor names, if
+	// that says it is an eStargz: see EStargzTOC. Then the table and the landmarks are
+	// no files of the image. "" means that it is none.
+	TOC string
 }
 
 const (
@@ -44,6 +49,7 @@ type Reader struct {
 	tar   *tar.Reader
 	begun bool   // there was an entry
 	at    layout // of the last entry's content
+	toc   string // see Options
 
 	entries, files int64 // still allowed: entries, and bytes of files
 }
@@ -65,7 +71,11 @@ func newReader(plain io.ReadCloser, opts *Options) *Reader {
 		all.copy = opts.Tar
 	}
 	heads := &headers{r: all}
-	return &Reader{plain: plain, all: all, heads: heads, tar: tar.NewReader(heads), entries: entries, files: bytes}
+	r := &Reader{plain: plain, all: all, heads: heads, tar: tar.NewReader(heads), entries: entries, files: bytes}
+	if opts != nil {
+		r.toc = opts.TOC
+	}
+	return r
 }
 
 // Close ends what reads ahead. It waits for a Read of the layer under way.
@@ -89,6 +99,13 @@ func (r *Reader) Next() (*Entry, error) {
 			return nil, fmt.Errorf("entry %.200q: %w", hdr.Name, err)
 		}
 		if e == nil {
+			continue
+		}
+		skip, err := r.skip(e)
+		if err != nil {
+			return nil, fmt.Errorf("entry %.200q: %w", hdr.Name, err)
+		}
+		if skip {
 			continue
 		}
 		if r.files -= e.Size; r.files < 0 {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"distfs/layer"
 
 	"github.com/google/go-cmp/cmp"
+	godigest "github.com/opencontainers/go-digest"
 	"go.uber.org/goleak"
 )
 
@@ -209,14 +211,26 @@ func TestChecksum(t *testing.T) {
 	}
 }
 
-// TestMeta leaves out what is none of the image's files.
+// TestMeta leaves out what is none of the image's files: of what is an eStargz its own,
+// and of nothing else what has such a name.
 func TestMeta(t *testing.T) {
 	global := testlayer.File{Header: tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "x"}}}
-	entries, _, err := read(bytes.NewReader(testlayer.Tar(t,
-		global, testlayer.Reg("stargz.index.json", "{}"), testlayer.Reg("./.prefetch.landmark", "\xf0"), testlayer.Reg(".no.prefetch.landmark", "\xf0"),
-		testlayer.Reg("d/stargz.index.json", "a user's"),
-	)), nil)
-	if diff := cmp.Diff([]string{"d/stargz.index.json"}, names(entries)); diff != "" || err != nil {
-		t.Errorf("error %v, names (want, got) %s", err, diff)
+	b := testlayer.Tar(t,
+		global, testlayer.Reg(".wh..wh.plnk", "x"), testlayer.Reg("./.prefetch.landmark", "\xf0"), testlayer.Reg(".no.prefetch.landmark", "a program"),
+		testlayer.Reg("d/stargz.index.json", "a user's"), testlayer.Reg("stargz.index.json", "{}"),
+	)
+	for toc, want := range map[string][]string{
+		"":                                 {".prefetch.landmark", ".no.prefetch.landmark", "d/stargz.index.json", "stargz.index.json"},
+		godigest.FromString("{}").String(): {".no.prefetch.landmark", "d/stargz.index.json"},
+	} {
+		entries, _, err := read(bytes.NewReader(b), &layer.Options{TOC: toc})
+		if diff := cmp.Diff(want, names(entries)); diff != "" || err != nil {
+			t.Errorf("toc %q: error %v, names (want, got) %s", toc, err, diff)
+		}
+	}
+	for _, toc := range []string{godigest.FromString("[]").String(), "sha256:x"} {
+		if entries, _, err := read(bytes.NewReader(b), &layer.Options{TOC: toc}); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("toc %q, which is another: names %q, error %v, want EINVAL", toc, names(entries), err)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"distfs/image"
+	"distfs/layer"
 	"distfs/locator"
 
 	"github.com/opencontainers/go-digest"
@@ -114,7 +115,7 @@ func (s *session) unpack(ctx context.Context, u *Unpacker, img *document) error 
 	}
 	for i, desc := range img.Layers {
 		part := s.parts[desc.Digest]
-		if err := s.unpackLayer(ctx, u, part, diffIDs[i]); err != nil {
+		if err := s.unpackLayer(ctx, u, part, diffIDs[i], layer.EStargzTOC(desc.Annotations)); err != nil {
 			return err
 		}
 	}
@@ -144,14 +145,14 @@ func (s *session) diffIDs(ctx context.Context, img *document) ([]digest.Digest, 
 	return ids, nil
 }
 
-func (s *session) unpackLayer(ctx context.Context, u *Unpacker, p *part, diffID digest.Digest) error {
+func (s *session) unpackLayer(ctx context.Context, u *Unpacker, p *part, diffID digest.Digest, toc string) error {
 	obj, done, err := s.use(ctx, p)
 	if err != nil {
 		return err
 	}
 	defer done()
 	p.course.unpack(0, false)
-	err = u.LayerOf(ctx, &objectReader{ctx: ctx, obj: obj, size: p.desc.Size, course: &p.course}, diffID)
+	err = u.LayerOf(ctx, &objectReader{ctx: ctx, obj: obj, size: p.desc.Size, course: &p.course}, diffID, toc)
 	if !isLocal(err) {
 		if bad := obj.Verify(ctx); bad != nil { // what is wrong with the tar is the lesser news
 			return bad

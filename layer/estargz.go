@@ -1,0 +1,44 @@
+package layer
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"syscall"
+)
+
+// EStargzTOC returns the digest of the table of contents that a layer's descriptor
+// names by its annotations, if it says that the layer is an eStargz; else "".
+func EStargzTOC(annotations map[string]string) string { return annotations[estargzDigest] }
+
+// isLandmark says whether an entry is a mark that eStargz leaves in the root, of one
+// byte: it says how much of the layer is to be fetched beforehand. Anything else of
+// that name is a file of the image.
+func isLandmark(e *Entry) bool {
+	return e.Kind == File && e.Size <= 1 && (e.Name == ".prefetch.landmark" || e.Name == ".no.prefetch.landmark")
+}
+
+// skip says whether the entry is one that makes the layer an eStargz, and no file of
+// the image. Where the layer's descriptor says that it is one, what has the name of
+// the table of contents must be that: else a file could hide behind it.
+func (r *Reader) skip(e *Entry) (bool, error) {
+	switch {
+	case r.toc == "":
+		return false, nil
+	case isLandmark(e):
+		return true, nil
+	case e.Name != estargzTOC:
+		return false, nil
+	case e.Kind != File:
+		return false, &refusal{"the table of contents is no file", syscall.EINVAL}
+	}
+	want, ok := parseSHA256([]byte(r.toc))
+	h := sha256.New()
+	if _, err := io.Copy(h, r.tar); err != nil {
+		return false, err
+	}
+	if got := sum(h.Sum(nil)); !ok || got != want {
+		return false, &refusal{fmt.Sprintf("the table of contents is sha256:%x, and the layer's descriptor says %.100q", got, r.toc), syscall.EINVAL}
+	}
+	return true, nil
+}
