@@ -16,7 +16,7 @@ import (
 	"distfs/layer"
 
 	"github.com/google/go-cmp/cmp"
-	godigest "github.com/opencontainers/go-digest"
+	"github.com/opencontainers/go-digest"
 	"go.uber.org/goleak"
 )
 
@@ -220,15 +220,15 @@ func TestMeta(t *testing.T) {
 		testlayer.Reg("d/stargz.index.json", "a user's"), testlayer.Reg("stargz.index.json", "{}"),
 	)
 	for toc, want := range map[string][]string{
-		"":                                 {".prefetch.landmark", ".no.prefetch.landmark", "d/stargz.index.json", "stargz.index.json"},
-		godigest.FromString("{}").String(): {".no.prefetch.landmark", "d/stargz.index.json"},
+		"":                               {".prefetch.landmark", ".no.prefetch.landmark", "d/stargz.index.json", "stargz.index.json"},
+		digest.FromString("{}").String(): {".no.prefetch.landmark", "d/stargz.index.json"},
 	} {
 		entries, _, err := read(bytes.NewReader(b), &layer.Options{TOC: toc})
 		if diff := cmp.Diff(want, names(entries)); diff != "" || err != nil {
 			t.Errorf("toc %q: error %v, names (want, got) %s", toc, err, diff)
 		}
 	}
-	for _, toc := range []string{godigest.FromString("[]").String(), "sha256:x"} {
+	for _, toc := range []string{digest.FromString("[]").String(), "sha256:x"} {
 		if entries, _, err := read(bytes.NewReader(b), &layer.Options{TOC: toc}); !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("toc %q, which is another: names %q, error %v, want EINVAL", toc, names(entries), err)
 		}

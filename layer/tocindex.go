@@ -86,7 +86,7 @@ func (c *contents) add(e *tocEntry) error {
 	if e.Typeflag == tar.TypeReg {
 		c.file.size, c.file.digest = e.Size, e.digest
 	}
-	if ent != nil && !(c.kind == GzipAt && isLandmark(ent)) {
+	if ent != nil && (c.kind != GzipAt || !isLandmark(ent)) {
 		if err := c.memory.add(c.tree, ent, c.place(ent)); err != nil {
 			return err
 		}
