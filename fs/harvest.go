@@ -18,7 +18,7 @@ type harvest struct {
 	mu      sync.Mutex
 	misses  int       // files that were not kept, read one soon after the other; guarded by mu
 	last    time.Time // when a file was opened; guarded by mu
-	done    bool      // all was gone through; guarded by mu
+	done    time.Time // when all was gone through; guarded by mu
 	sheaves *sheaves  // while it goes on; guarded by mu
 }
 
@@ -26,6 +26,7 @@ const (
 	harvestAfter = 24              // such files; 1 where to read one is to decompress all that lies before it
 	harvestGap   = time.Second     // that soon
 	harvestIdle  = 5 * time.Second // nobody reads
+	harvestRest  = time.Minute     // from one to the next, for what is kept can be evicted, or not be kept at all
 )
 
 // opened notes that a file of the layer was opened, and whether its content was kept.
@@ -55,7 +56,7 @@ func (h *harvest) begins(ino *layer.Inode, kept bool, after int) bool {
 	soon := now.Sub(h.last) < harvestGap
 	h.last = now
 	switch {
-	case kept || h.done:
+	case kept || now.Sub(h.done) < harvestRest:
 		return false
 	case h.sheaves != nil:
 		h.sheaves.urge(ino)
@@ -76,7 +77,10 @@ func (h *harvest) goOn(left *sheaves) {
 func (h *harvest) end(all bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.sheaves, h.done, h.misses = nil, all, 0
+	h.sheaves, h.misses = nil, 0
+	if all {
+		h.done = time.Now()
+	}
 }
 
 // idle says whether nobody has opened a file for some time.
