@@ -226,7 +226,7 @@ func (l *layerFiles) scan(ctx context.Context) (*layer.Index, error) {
 	}
 	defer obj.Close()
 	r := &objectReader{ctx: ctx, obj: obj}
-	ix, err := layer.MakeIndex(ctx, r, &layer.Options{TOC: layer.EStargzTOC(l.desc.Annotations)})
+	ix, err := layer.MakeIndex(ctx, r, &layer.Options{TOC: l.desc.Annotations[layer.AnnotationTOC]})
 	if err == nil {
 		err = obj.Verify(ctx)
 	}

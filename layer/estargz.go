@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// EStargzTOC returns the digest of the table of contents that a layer's descriptor
-// names by its annotations, if it says that the layer is an eStargz; else "".
-func EStargzTOC(annotations map[string]string) string { return annotations[estargzDigest] }
+// AnnotationTOC is the annotation by which a layer's descriptor says that it is an
+// eStargz: the digest of its table of contents.
+const AnnotationTOC = "containerd.io/snapshot/stargz/toc.digest"
 
 // isLandmark says whether an entry is a mark that eStargz leaves in the root, of one
 // byte: it says how much of the layer is to be fetched beforehand. Anything else of

@@ -20,7 +20,7 @@ type Options struct {
 	Tar io.Writer
 
 	// TOC is the digest of the table of contents that the layer's descriptor names, if
-	// that says it is an eStargz: see EStargzTOC. Then the table and the landmarks are
+	// that says it is an eStargz: see AnnotationTOC. Then the table and the landmarks are
 	// no files of the image. "" means that it is none.
 	TOC string
 }

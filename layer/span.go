@@ -48,7 +48,7 @@ func (c *Content) load(ctx context.Context, s *Span) ([]byte, error) {
 		}
 		return raw, nil
 	}
-	if s.Kind == ZstdAt && s.Skip == 0 {
+	if s.Kind == ZstdAt && !s.Decoded {
 		return c.unzstd(s, raw)
 	}
 	z := c.gunzips.Get().(*gunzip)
@@ -70,8 +70,9 @@ func (c *Content) load(ctx context.Context, s *Span) ([]byte, error) {
 	return b, nil
 }
 
-// unzstd decodes all of a small span at once: then it takes no window beside what it
-// decodes to, however large a one the frame asks for.
+// unzstd decodes a small span of whole frames at once: then it takes no window beside
+// what it decodes to, however large a one the frames ask for. (A chunk of a table of
+// contents may be a part of a frame that is flushed and not ended.)
 func (c *Content) unzstd(s *Span, raw []byte) ([]byte, error) {
 	z, err := c.zstd()
 	if err != nil {
@@ -81,12 +82,8 @@ func (c *Content) unzstd(s *Span, raw []byte) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, s.broken(err)
-	case int64(len(b)) < s.Size || int64(len(b)) > s.Size && !s.Decoded:
+	case int64(len(b)) != s.Size:
 		return nil, s.sizeError()
-	}
-	b = b[:s.Size]
-	if s.Decoded {
-		return b, s.check(sha256.Sum256(b))
 	}
 	return b, nil
 }

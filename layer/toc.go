@@ -35,7 +35,7 @@ const (
 // HasTOC says whether the annotations of a layer's descriptor name the digest of
 // a table of contents, so that it may count.
 func HasTOC(annotations map[string]string) bool {
-	return annotations[estargzDigest] != "" || chunkedPrefix(annotations) != ""
+	return annotations[AnnotationTOC] != "" || chunkedPrefix(annotations) != ""
 }
 
 // ReadTOC returns the index of a layer, an eStargz or a zstd:chunked, by its table
@@ -52,7 +52,7 @@ func ReadTOC(ctx context.Context, blob Blob, annotations map[string]string) (*In
 	if prefix := chunkedPrefix(annotations); prefix != "" {
 		return readChunked(ctx, blob, annotations[prefix+chunkedChecksum], annotations[prefix+chunkedPosition])
 	}
-	if dgst := annotations[estargzDigest]; dgst != "" {
+	if dgst := annotations[AnnotationTOC]; dgst != "" {
 		return readEStargz(ctx, blob, dgst)
 	}
 	return nil, noTOC("the layer's descriptor names none")

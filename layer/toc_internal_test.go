@@ -89,7 +89,7 @@ func FuzzLayer(f *testing.F) {
 			if r, err := estargzJSON(b[off : int64(len(b))-footer]); err == nil {
 				h := sha256.New()
 				_, _ = io.Copy(h, io.LimitReader(r, 1<<20))
-				annotations[estargzDigest] = fmt.Sprintf("sha256:%x", h.Sum(nil))
+				annotations[AnnotationTOC] = fmt.Sprintf("sha256:%x", h.Sum(nil))
 			}
 		}
 		if off, n, err := chunkedFooter(b); err == nil && off+n >= off && off+n <= int64(len(b)) {

@@ -18,8 +18,7 @@ import (
 // which says in its header where that is. The annotation has the digest of the
 // JSON.
 const (
-	estargzDigest = "containerd.io/snapshot/stargz/toc.digest"
-	estargzTOC    = "stargz.index.json"
+	estargzTOC = "stargz.index.json"
 )
 
 func readEStargz(ctx context.Context, blob Blob, dgst string) (*Index, error) {

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"distfs/image"
+	"distfs/layer"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -119,21 +120,29 @@ func slim(doc *image.Document) *image.Document {
 	doc.Annotations, doc.Subject = nil, nil
 	for i := range doc.Manifests {
 		desc := &doc.Manifests[i]
-		kept := make(map[string]string)
-		for _, key := range []string{attestationType, attestationDigest} {
-			if value, ok := desc.Annotations[key]; ok {
-				kept[key] = value
-			}
-		}
-		desc.Annotations, desc.Data = kept, nil
+		desc.Annotations, desc.Data = only(desc.Annotations, attestationType, attestationDigest), nil
 	}
 	for i := range doc.Layers {
-		doc.Layers[i].Annotations, doc.Layers[i].Data = nil, nil
+		desc := &doc.Layers[i]
+		desc.Annotations, desc.Data = only(desc.Annotations, layer.AnnotationTOC), nil
 	}
 	if doc.Config != nil {
 		doc.Config.Annotations, doc.Config.Data = nil, nil
 	}
 	return doc
+}
+
+// only returns the annotations of these keys, nil where there are none.
+func only(annotations map[string]string, keys ...string) (kept map[string]string) {
+	for _, key := range keys {
+		if value, ok := annotations[key]; ok {
+			if kept == nil {
+				kept = make(map[string]string)
+			}
+			kept[key] = value
+		}
+	}
+	return kept
 }
 
 // choose follows an index to the manifest for p, and returns it with the

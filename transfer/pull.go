@@ -115,7 +115,7 @@ func (s *session) unpack(ctx context.Context, u *Unpacker, img *document) error 
 	}
 	for i, desc := range img.Layers {
 		part := s.parts[desc.Digest]
-		if err := s.unpackLayer(ctx, u, part, diffIDs[i], layer.EStargzTOC(desc.Annotations)); err != nil {
+		if err := s.unpackLayer(ctx, u, part, diffIDs[i], desc.Annotations[layer.AnnotationTOC]); err != nil {
 			return err
 		}
 	}

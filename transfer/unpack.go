@@ -112,8 +112,8 @@ func (u *Unpacker) Losses() Losses { return u.losses }
 func (u *Unpacker) Layer(ctx context.Context, r io.Reader) error { return u.layer(ctx, r, &u.opts) }
 
 // LayerOf unpacks as Layer does a layer whose tar has the digest diffID, which
-// must be valid; toc is what its descriptor says of it, see layer.EStargzTOC. If it has another one the error is syscall.EIO, and the tree has
-// the layer.
+// must be valid. If it has another one the error is syscall.EIO, and the tree has
+// the layer. toc is the annotation layer.AnnotationTOC of its descriptor.
 func (u *Unpacker) LayerOf(ctx context.Context, r io.Reader, diffID digest.Digest, toc string) error {
 	v := diffID.Verifier()
 	opts := u.opts
