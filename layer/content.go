@@ -37,7 +37,7 @@ func NewContent(ix *Index, blob Blob, id string, cache *Cache) *Content {
 		ix: ix, blob: blob, id: id, cache: cache,
 		gunzips: sync.Pool{New: func() any { return new(gunzip) }},
 		zstd: sync.OnceValues(func() (*zstd.Decoder, error) {
-			return zstd.NewReader(nil, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(wholeSpan), zstd.WithDecoderLowmem(true))
+			return zstd.NewReader(nil, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(maxWindow), zstd.WithDecoderLowmem(true))
 		}),
 		runs: make(chan struct{}, maxRuns), flights: make(map[int]*flight), pieces: make(map[int][]sum),
 	}

@@ -16,6 +16,8 @@ import (
 
 	"distfs/internal/testlayer"
 	"distfs/layer"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // blob is a layer's bytes in memory.
@@ -293,5 +295,34 @@ func TestNoContent(t *testing.T) {
 		if n, err := c.ReadAt(t.Context(), find(t, ix, call.path), make([]byte, 1), call.off); n != 0 || !errors.Is(err, call.want) {
 			t.Errorf("%s at %d: %d, %v, want %v", call.path, call.off, n, err, call.want)
 		}
+	}
+}
+
+// TestLargeWindow reads a small layer whose frame asks for a large window, as zstd
+// --long and skopeo have it.
+func TestLargeWindow(t *testing.T) {
+	text := strings.Repeat("what compresses well. ", 10_000)
+	var b bytes.Buffer
+	w, err := zstd.NewWriter(&b, zstd.WithWindowSize(32<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := testlayer.WriteTar(w, testlayer.Reg("f", text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ix, err := layer.MakeIndex(t.Context(), bytes.NewReader(b.Bytes()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, ok := ix.Lookup(0, "f")
+	if !ok {
+		t.Fatal("no f")
+	}
+	got := make([]byte, len(text))
+	if _, err := layer.NewContent(ix, blob(b.Bytes()), "", nil).ReadAt(t.Context(), ix.Inode(n), got, 0); err != nil || string(got) != text {
+		t.Errorf("%v, %t", err, string(got) == text)
 	}
 }
