@@ -39,9 +39,7 @@ func (l *layerFiles) opened(ino *layer.Inode, kept bool) {
 	}
 	left := bind(l.held())
 	l.harvest.goOn(left)
-	l.s.harvests.Add(1)
 	l.s.beside(func(ctx context.Context) {
-		defer l.s.harvests.Add(-1)
 		l.reap(ctx, left)
 		l.harvest.end(left.none())
 	})
@@ -81,6 +79,13 @@ func (h *harvest) end(all bool) {
 	if all {
 		h.done = time.Now()
 	}
+}
+
+// goesOn says whether it does.
+func (h *harvest) goesOn() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sheaves != nil
 }
 
 // idle says whether nobody has opened a file for some time.

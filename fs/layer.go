@@ -21,6 +21,7 @@ import (
 // and what its files are read by.
 type layerFiles struct {
 	s      *server
+	key    layerKey
 	loc    locator.Locator
 	desc   ocispec.Descriptor
 	blob   *layerBlob
@@ -39,21 +40,28 @@ type layerFiles struct {
 
 // layer returns what the mount knows of a layer.
 func (s *server) layer(loc locator.Locator, desc ocispec.Descriptor, diffID func(context.Context) (digest.Digest, error)) *layerFiles {
-	k := objectKey{loc, desc.Digest}
+	k := layerKey{objectKey{loc, desc.Digest}, layer.TOCName(desc.Annotations)}
 	s.layers.mu.Lock()
 	defer s.layers.mu.Unlock()
 	if l, ok := s.layers.recent.get(k); ok {
 		return l
 	}
-	l := &layerFiles{s: s, loc: loc, desc: desc, blob: newLayerBlob(s, loc, desc), diffID: diffID}
+	l := &layerFiles{s: s, key: k, loc: loc, desc: desc, blob: newLayerBlob(s, loc, desc), diffID: diffID}
 	s.layers.recent.put(k, l, 1)
 	return l
+}
+
+// A layerKey is a layer as a descriptor has it: one may vouch for a table of contents,
+// and another not.
+type layerKey struct {
+	objectKey
+	toc string
 }
 
 // layers are what is remembered of layers beyond the life of their trees.
 type layers struct {
 	mu     sync.Mutex // so that there is one of each
-	recent *recent[objectKey, *layerFiles]
+	recent *recent[layerKey, *layerFiles]
 	spans  *layer.Cache
 }
 
@@ -71,11 +79,17 @@ func (l *layerFiles) get(ctx context.Context) (*layer.Index, error) {
 	if ix := l.held(); ix != nil {
 		return ix, nil
 	}
+	if err := l.bad(); err != nil {
+		return nil, err
+	}
 	return l.making.do(ctx, &l.s.tasks, func(ctx context.Context) (*layer.Index, error) {
 		if ix := l.held(); ix != nil {
 			return ix, nil
 		}
 		ix, err := l.load(ctx)
+		if err == nil {
+			ix, err = l.checked(ctx, ix)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("layer %s: %w", l.desc.Digest, l.s.lacking(err))
 		}
@@ -99,7 +113,7 @@ func (l *layerFiles) hold(ix *layer.Index) {
 		l.after = 1
 	}
 	l.content = layer.NewContent(ix, l.blob, string(l.desc.Digest), l.s.layers.spans)
-	l.s.layers.recent.put(objectKey{l.loc, l.desc.Digest}, l, len(ix.Nodes))
+	l.s.layers.recent.put(l.key, l, len(ix.Nodes))
 }
 
 // reader returns what the layer's files are read by, once the index is there.
@@ -200,10 +214,12 @@ func (l *layerFiles) answered(ctx context.Context) error {
 }
 
 // keptHead is what the kept form of an index begins with here: an index does not say
-// of which layer it is.
-func (l *layerFiles) keptHead() []byte { return []byte(l.desc.Digest + "\n") }
+// of which layer it is, nor by whose word its table of contents counts.
+func (l *layerFiles) keptHead() []byte {
+	return []byte(string(l.desc.Digest) + " " + layer.TOCName(l.desc.Annotations) + "\n")
+}
 
-var errAnothers = errors.New("it is that of another layer")
+var errAnothers = errors.New("it is that of another layer, or of another descriptor of it")
 
 // keep has the store keep the index. That it can't is no reason not to go on.
 func (l *layerFiles) keep(ix *layer.Index) {

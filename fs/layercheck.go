@@ -23,31 +23,70 @@ type tocCheck struct {
 // checkEvery is how often it is looked whether all of a layer is here.
 const checkEvery = time.Second
 
-// check begins the comparison where it is due.
+// check begins the comparison where it is due: when the layer became whole while its
+// table was in use.
 func (l *layerFiles) check() {
 	ix := l.held()
-	if ix == nil || ix.View != layer.ViewTOC || l.s.quiet || l.s.harvests.Load() > 0 || !l.toc.due() {
-		return // while somebody reads all of it he has the processors
+	if ix == nil || ix.View != layer.ViewTOC || l.s.quiet || l.harvest.goesOn() || !l.toc.due() {
+		return // who harvests it has the processors
 	}
-	if _, committed := l.s.src.Local(l.loc, l.desc.Digest); committed.IsZero() || !l.toc.begin() {
+	if !l.whole() || !l.toc.begin() {
 		return
 	}
 	l.s.beside(func(ctx context.Context) {
-		tar, err := l.scan(ctx)
-		if err == nil {
-			err = layer.Compare(ix, tar)
-		}
-		switch {
-		case err == nil:
-			held := *ix
-			held.View = layer.ViewHeld
-			l.keep(&held) // the next mount need not look
+		switch _, err := l.compare(ctx, ix); {
 		case differs(err):
 			l.condemn(err)
-		case ctx.Err() == nil:
-			l.s.log.Warn("the table of contents is not held against the tar", "locator", l.loc.String(), "err", err)
+		case err != nil && ctx.Err() == nil:
+			l.sayUnchecked(err)
 		}
 	})
+}
+
+// checked returns an index that is about to be used, after it was held against the tar
+// if all of the layer is here.
+func (l *layerFiles) checked(ctx context.Context, ix *layer.Index) (*layer.Index, error) {
+	if ix.View != layer.ViewTOC || l.s.quiet || !l.whole() || !l.toc.begin() {
+		return ix, l.bad()
+	}
+	held, err := l.compare(ctx, ix)
+	switch {
+	case err == nil:
+		return held, nil
+	case differs(err):
+		l.condemn(err)
+		return nil, l.bad()
+	case ctx.Err() != nil:
+		l.toc.again()
+		return nil, context.Cause(ctx)
+	}
+	l.sayUnchecked(err)
+	return ix, nil
+}
+
+func (l *layerFiles) sayUnchecked(err error) {
+	l.s.log.Warn("the table of contents is not held against the tar", "locator", l.loc.String(), "layer", l.desc.Digest, "err", err)
+}
+
+func (l *layerFiles) whole() bool {
+	_, committed := l.s.src.Local(l.loc, l.desc.Digest)
+	return !committed.IsZero()
+}
+
+// compare holds a table of contents against the tar. It returns the index as it is from
+// then on, which is kept.
+func (l *layerFiles) compare(ctx context.Context, ix *layer.Index) (*layer.Index, error) {
+	tar, err := l.scan(ctx)
+	if err == nil {
+		err = layer.Compare(ix, tar)
+	}
+	if err != nil {
+		return nil, err
+	}
+	held := *ix
+	held.View = layer.ViewHeld
+	l.keep(&held) // the next mount need not look
+	return &held, nil
 }
 
 // differs says whether err is what was found, and not that it can't be looked.
@@ -64,6 +103,13 @@ func (c *tocCheck) due() bool {
 	}
 	c.looked = time.Now()
 	return true
+}
+
+// again lets a comparison begin that came to no end.
+func (c *tocCheck) again() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.begun = false
 }
 
 func (c *tocCheck) begin() bool {
@@ -101,6 +147,7 @@ func (l *layerFiles) bad() error {
 // bad is not nil once one of the tree's layers is bad: its names can't be trusted.
 func (t *tree) bad() error {
 	for _, l := range t.layers {
+		l.check()
 		if err := l.bad(); err != nil {
 			return err
 		}

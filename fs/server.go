@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -42,7 +41,6 @@ type server struct {
 
 	conn     connection     // the kernel's end; set before the first request
 	tasks    sync.WaitGroup // what runs beside the requests
-	harvests atomic.Int64   // that go on
 	ended    chan struct{}  // closed when what runs for nobody is to end
 	unopened bool           // neither files nor directories are opened: nothing ever changes
 	quiet    bool           // nobody is asked, and nothing begun: see walker
@@ -59,7 +57,7 @@ func newServer(src Source, hosts locator.Hosts, opts Options) *server {
 		replies:       newReplies(replyBudget),
 	}
 	s.ended = make(chan struct{})
-	s.layers.recent = newRecent[objectKey, *layerFiles](layerBudget)
+	s.layers.recent = newRecent[layerKey, *layerFiles](layerBudget)
 	s.layers.spans = layer.NewCache(spanBudget)
 	s.trees.recent = newRecent[treeKey, *tree](maxTrees)
 	s.top = func(s *server) node { return &root{s} }

@@ -246,9 +246,38 @@ func TestHidingTOC(t *testing.T) {
 		t.Errorf("the log says it %d times", n)
 	}
 
+	// The next mount serves nothing of it, before it was looked at.
+	next := mountSource(t, src, nil)
+	if _, err := next.read(next.path(root + "/seen")); !errors.Is(err, syscall.EIO) {
+		t.Errorf("a file of that layer in the next mount: %v, want EIO", err)
+	}
+
 	distrusts := mountSource(t, src, &fs.Options{DistrustTOC: true})
 	if got, want := distrusts.list(root), []string{"hidden", "other", "seen"}; !slices.Equal(got, want) {
 		t.Errorf("the tar has %q, want %q", got, want)
+	}
+}
+
+// TestOtherDescriptor wants a table of contents that one descriptor of a layer vouches
+// for to be nothing to another image, whose descriptor does not.
+func TestOtherDescriptor(t *testing.T) {
+	src := newSource(t)
+	whole := gzipped(t, testlayer.Reg("seen", "seen\n"), testlayer.Reg("hidden", "hidden\n"))
+	toc := fmt.Sprintf(`{"version":1,"entries":[{"name":"seen","type":"reg","size":5,"mode":420,"offset":0,"digest":%q,"chunkDigest":%q}]}`,
+		digestOf([]byte("seen\n")), digestOf([]byte("seen\n")))
+	b, annotations := testlayer.WithEStargzTOC(t, whole.blob, []byte(toc), 0)
+	vouched := addFiles(t, src, packed{ocispec.MediaTypeImageLayerGzip, b, annotations})
+	plain := addFiles(t, src, packed{ocispec.MediaTypeImageLayerGzip, b, nil})
+	m := mountSource(t, src, nil)
+	if got, want := m.list(vouched.dir+"/rootfs"), []string{"seen"}; !slices.Equal(got, want) {
+		t.Errorf("by its table it has %q, want %q", got, want)
+	}
+	if got, want := m.list(plain.dir+"/rootfs"), []string{"hidden", "seen"}; !slices.Equal(got, want) {
+		t.Errorf("by its tar it has %q, want %q", got, want)
+	}
+	next := mountSource(t, src, nil) // which finds what the first one kept
+	if got, want := next.list(plain.dir+"/rootfs"), []string{"hidden", "seen"}; !slices.Equal(got, want) {
+		t.Errorf("in the next mount it has %q, want %q", got, want)
 	}
 }
 

@@ -38,6 +38,13 @@ func HasTOC(annotations map[string]string) bool {
 	return annotations[AnnotationTOC] != "" || chunkedPrefix(annotations) != ""
 }
 
+// TOCName returns what the annotations of a layer's descriptor say of its table of
+// contents, on one line: two descriptors that say the same have the same index.
+func TOCName(annotations map[string]string) string {
+	prefix := chunkedPrefix(annotations)
+	return fmt.Sprintf("%q %q %q", annotations[AnnotationTOC], annotations[prefix+chunkedChecksum], annotations[prefix+chunkedPosition])
+}
+
 // ReadTOC returns the index of a layer, an eStargz or a zstd:chunked, by its table
 // of contents, whose digest the annotations of its descriptor name. It reads the
 // blob once if they say where the table is, or a guess at its length is enough;

@@ -28,7 +28,7 @@ finish() {
 	exit $status
 }
 trap finish EXIT
-trap 'exit 1' INT TERM
+trap 'exit 1' INT TERM HUP PIPE
 
 cd "$work"
 mkdir mnt

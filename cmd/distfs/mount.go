@@ -259,6 +259,7 @@ func (p *program) attach(ctx context.Context, dir string, src *source, m *mountF
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", m.image, err)
 	}
+	p.log.Info("one image", "image", locator.Reference{Locator: ref.Locator, Digest: ref.Digest}.String())
 	return fs.MountImage(ctx, dir, src, p.hosts, ref, opts)
 }
 
