@@ -16,7 +16,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"distfs/fs"
 	"distfs/internal/testlayer"
 )
 
@@ -219,83 +218,6 @@ func TestUpperDecides(t *testing.T) {
 	m.wantFile(im.dir+"/rootfs/etc/low", []byte("low\n"))
 }
 
-// TestHidingTOC wants a layer whose table of contents hides a file of its tar to be
-// an error once all of it is here, and no other layer to suffer by it.
-func TestHidingTOC(t *testing.T) {
-	src := newSource(t)
-	whole := gzipped(t, testlayer.Reg("seen", "seen\n"), testlayer.Reg("hidden", "hidden\n"))
-	toc := fmt.Sprintf(`{"version":1,"entries":[{"name":"seen","type":"reg","size":5,"modtime":"2023-11-14T22:13:20Z","mode":420,"offset":0,"digest":%q,"chunkDigest":%q}]}`,
-		digestOf([]byte("seen\n")), digestOf([]byte("seen\n")))
-	b, annotations := testlayer.WithEStargzTOC(t, whole.blob, []byte(toc), 0)
-	im := addFiles(t, src, packed{ocispec.MediaTypeImageLayerGzip, b, annotations}, estargz(t, testlayer.Reg("other", "other\n")))
-	other := addFiles(t, src, estargz(t, testlayer.Reg("other", "other\n")))
-	m := mountSource(t, src, nil)
-	root := im.dir + "/rootfs"
-	if got, want := m.list(root), []string{"other", "seen"}; !slices.Equal(got, want) {
-		t.Fatalf("the table has %q, want %q", got, want)
-	}
-	im.layers[0].complete(t)
-	m.wantFile(root+"/other", []byte("other\n"))
-	_, _ = m.read(m.path(root + "/seen")) // which has it looked at
-	awaitEIO(t, m, root+"/nothing")
-	if _, err := m.read(m.path(root + "/seen")); !errors.Is(err, syscall.EIO) {
-		t.Errorf("a file of that layer: %v, want EIO", err)
-	}
-	m.wantFile(other.dir+"/rootfs/other", []byte("other\n"))
-	if n := strings.Count(m.log.String(), "is not what its table of contents says"); n != 1 {
-		t.Errorf("the log says it %d times", n)
-	}
-
-	// The next mount serves nothing of it, before it was looked at.
-	next := mountSource(t, src, nil)
-	if _, err := next.read(next.path(root + "/seen")); !errors.Is(err, syscall.EIO) {
-		t.Errorf("a file of that layer in the next mount: %v, want EIO", err)
-	}
-
-	distrusts := mountSource(t, src, &fs.Options{DistrustTOC: true})
-	if got, want := distrusts.list(root), []string{"hidden", "other", "seen"}; !slices.Equal(got, want) {
-		t.Errorf("the tar has %q, want %q", got, want)
-	}
-}
-
-// TestOtherDescriptor wants a table of contents that one descriptor of a layer vouches
-// for to be nothing to another image, whose descriptor does not.
-func TestOtherDescriptor(t *testing.T) {
-	src := newSource(t)
-	whole := gzipped(t, testlayer.Reg("seen", "seen\n"), testlayer.Reg("hidden", "hidden\n"))
-	toc := fmt.Sprintf(`{"version":1,"entries":[{"name":"seen","type":"reg","size":5,"mode":420,"offset":0,"digest":%q,"chunkDigest":%q}]}`,
-		digestOf([]byte("seen\n")), digestOf([]byte("seen\n")))
-	b, annotations := testlayer.WithEStargzTOC(t, whole.blob, []byte(toc), 0)
-	vouched := addFiles(t, src, packed{ocispec.MediaTypeImageLayerGzip, b, annotations})
-	plain := addFiles(t, src, packed{ocispec.MediaTypeImageLayerGzip, b, nil})
-	m := mountSource(t, src, nil)
-	if got, want := m.list(vouched.dir+"/rootfs"), []string{"seen"}; !slices.Equal(got, want) {
-		t.Errorf("by its table it has %q, want %q", got, want)
-	}
-	if got, want := m.list(plain.dir+"/rootfs"), []string{"hidden", "seen"}; !slices.Equal(got, want) {
-		t.Errorf("by its tar it has %q, want %q", got, want)
-	}
-	next := mountSource(t, src, nil) // which finds what the first one kept
-	if got, want := next.list(plain.dir+"/rootfs"), []string{"hidden", "seen"}; !slices.Equal(got, want) {
-		t.Errorf("in the next mount it has %q, want %q", got, want)
-	}
-}
-
-// awaitEIO returns when to look a path up is EIO.
-func awaitEIO(tb testing.TB, m *mount, path string) {
-	tb.Helper()
-	ctx := within(tb, timeLimit)
-	for i := 0; ; i++ {
-		_, err := m.read(m.path(fmt.Sprint(path, i)))
-		if errors.Is(err, syscall.EIO) {
-			return
-		}
-		if ctx.Err() != nil {
-			tb.Fatalf("%s: %v, want EIO", path, err)
-		}
-	}
-}
-
 // TestBadLayers wants an image with a layer that can't be read, or is another one
 // than the config says, to be an error that the log explains, and nothing else.
 func TestBadLayers(t *testing.T) {
@@ -352,102 +274,6 @@ func TestLackingLayer(t *testing.T) {
 	}
 }
 
-// TestHiddenNames wants a name that was not there, because a table of contents hid it,
-// not to be absent for ever once that is found out, nor one that was there to be read.
-func TestHiddenNames(t *testing.T) {
-	src := newSource(t)
-	whole := gzipped(t, testlayer.Reg("seen", "seen\n"), testlayer.Reg("hidden", "hidden\n"))
-	toc := fmt.Sprintf(`{"version":1,"entries":[{"name":"seen","type":"reg","size":5,"modtime":"2023-11-14T22:13:20Z","mode":420,"offset":0,"digest":%q,"chunkDigest":%q}]}`,
-		digestOf([]byte("seen\n")), digestOf([]byte("seen\n")))
-	b, annotations := testlayer.WithEStargzTOC(t, whole.blob, []byte(toc), 0)
-	im := addFiles(t, src, packed{whole.mediaType, b, annotations})
-	m := mountSource(t, src, nil)
-	root := im.dir + "/rootfs"
-	m.wantNone(root + "/hidden")
-	m.stat(m.path(root + "/seen"))
-	im.layers[0].complete(t)
-	_, _ = m.read(m.path(root + "/seen")) // which has it looked at
-	awaitEIO(t, m, root+"/nothing")
-	ctx := within(t, timeLimit)
-	for _, name := range []string{"/hidden", "/seen"} {
-		for {
-			_, err := call[string, syscall.Stat_t](m.agent, "Lstat", m.path(root+name))
-			if errors.Is(err, syscall.EIO) {
-				break
-			}
-			if ctx.Err() != nil {
-				t.Fatalf("%s: %v, want EIO", name, err)
-			}
-		}
-	}
-}
-
-// TestHarvest wants the files of a layer to be opened once more by nobody who reads
-// them, once many were read.
-func TestHarvest(t *testing.T) {
-	src := newSource(t)
-	var entries []testlayer.File
-	for i := range 200 {
-		entries = append(entries, testlayer.Reg(fmt.Sprintf("f%03d", i), fmt.Sprintln(i)))
-	}
-	im := addFiles(t, src, gzipped(t, entries...))
-	m := mountSource(t, src, nil)
-	run(t, "cat", m.path(im.dir+"/rootfs/f000"))
-	if n := src.filesKept(); n != 1 {
-		t.Errorf("by one that was read %d files are kept, want 1", n)
-	}
-	run(t, "sh", "-c", "cat "+m.path(im.dir+"/rootfs")+"/f0[0-4]*")
-	ctx := within(t, timeLimit)
-	for src.filesKept() < 200 {
-		if ctx.Err() != nil {
-			t.Fatalf("of 200 files %d are kept, after 50 were read", src.filesKept())
-		}
-	}
-}
-
-// TestHarvestOfStream wants all files of a layer that is decompressed from its start to
-// be kept once one was read.
-func TestHarvestOfStream(t *testing.T) {
-	src := newSource(t)
-	var entries []testlayer.File
-	for i := range 100 {
-		entries = append(entries, testlayer.Reg(fmt.Sprintf("f%03d", i), string(content(byte(i), 100_000))))
-	}
-	im := addFiles(t, src, packed{ocispec.MediaTypeImageLayerZstd, testlayer.Zstd(t, testlayer.Tar(t, entries...)), nil})
-	m := mountSource(t, src, nil)
-	m.wantFile(im.dir+"/rootfs/f050", content(50, 100_000))
-	ctx := within(t, timeLimit)
-	for src.filesKept() < 100 {
-		if ctx.Err() != nil {
-			t.Fatalf("of 100 files %d are kept", src.filesKept())
-		}
-	}
-	m.wantFile(im.dir+"/rootfs/f001", content(1, 100_000))
-}
-
-// TestAlone reads an image that is mounted by itself, whose files nobody opens.
-func TestAlone(t *testing.T) {
-	src := newSource(t)
-	large := string(content(5, 3<<20+5))
-	im := addFiles(t, src, gzipped(t, testlayer.Dir("etc"), testlayer.Reg("etc/a", "one\n"), testlayer.Reg("large", large), testlayer.Reg("empty", "")))
-	m := mountImage(t, src, im)
-	m.wantFile("etc/a", []byte("one\n"))
-	m.wantFile("large", []byte(large))
-	m.wantFile("empty", nil)
-	if got, want := m.list(), []string{"empty", "etc", "large"}; !slices.Equal(got, want) {
-		t.Errorf("the root has %q, want %q", got, want)
-	}
-	if _, err := call[[]string, int](m.agent, "Conform", []string{m.dir, "etc/a", "large"}); err != nil {
-		t.Error(err)
-	}
-	read := readers(m, "large", len(large))
-	for range 4 {
-		if got, err := read(); err != nil || !bytes.Equal(got, []byte(large)) {
-			t.Errorf("one of several readers has %d bytes, %v", len(got), err)
-		}
-	}
-}
-
 // TestUnfit wants a file that the kernel would not read itself to be read here, by all
 // who open it at once.
 func TestUnfit(t *testing.T) {
@@ -471,26 +297,6 @@ func TestUnfit(t *testing.T) {
 	}
 	if n := strings.Count(m.log.String(), "no passthrough for this file"); n != 1 {
 		t.Errorf("the log says %d times that the kernel does not take it", n)
-	}
-}
-
-// readers reads a file several times at once.
-func readers(m *mount, path string, n int) func() ([]byte, error) {
-	type result struct {
-		b   []byte
-		err error
-	}
-	results := make(chan result, 4)
-	for range 4 {
-		got, wait := start[Range, []byte](m.agent, "Read", Range{m.path(path), 0, n})
-		go func() {
-			err := wait()
-			results <- result{*got, err}
-		}()
-	}
-	return func() ([]byte, error) {
-		r := <-results
-		return r.b, r.err
 	}
 }
 

@@ -1,0 +1,53 @@
+package fs_test
+
+import (
+	"fmt"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"distfs/internal/testlayer"
+)
+
+// TestHarvest wants the files of a layer to be opened once more by nobody who reads
+// them, once many were read.
+func TestHarvest(t *testing.T) {
+	src := newSource(t)
+	var entries []testlayer.File
+	for i := range 200 {
+		entries = append(entries, testlayer.Reg(fmt.Sprintf("f%03d", i), fmt.Sprintln(i)))
+	}
+	im := addFiles(t, src, gzipped(t, entries...))
+	m := mountSource(t, src, nil)
+	run(t, "cat", m.path(im.dir+"/rootfs/f000"))
+	if n := src.filesKept(); n != 1 {
+		t.Errorf("by one that was read %d files are kept, want 1", n)
+	}
+	run(t, "sh", "-c", "cat "+m.path(im.dir+"/rootfs")+"/f0[0-4]*")
+	ctx := within(t, timeLimit)
+	for src.filesKept() < 200 {
+		if ctx.Err() != nil {
+			t.Fatalf("of 200 files %d are kept, after 50 were read", src.filesKept())
+		}
+	}
+}
+
+// TestHarvestOfStream wants all files of a layer that is decompressed from its start to
+// be kept once one was read.
+func TestHarvestOfStream(t *testing.T) {
+	src := newSource(t)
+	var entries []testlayer.File
+	for i := range 100 {
+		entries = append(entries, testlayer.Reg(fmt.Sprintf("f%03d", i), string(content(byte(i), 100_000))))
+	}
+	im := addFiles(t, src, packed{ocispec.MediaTypeImageLayerZstd, testlayer.Zstd(t, testlayer.Tar(t, entries...)), nil})
+	m := mountSource(t, src, nil)
+	m.wantFile(im.dir+"/rootfs/f050", content(50, 100_000))
+	ctx := within(t, timeLimit)
+	for src.filesKept() < 100 {
+		if ctx.Err() != nil {
+			t.Fatalf("of 100 files %d are kept", src.filesKept())
+		}
+	}
+	m.wantFile(im.dir+"/rootfs/f001", content(1, 100_000))
+}
