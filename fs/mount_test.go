@@ -181,7 +181,7 @@ func run(tb testing.TB, name string, args ...string) string {
 }
 
 // timeLimit is how long anything may take that a test waits for.
-const timeLimit = time.Minute
+const timeLimit = 5 * time.Minute
 
 // read returns what the agent reads from path.
 func (m *mount) read(path string) ([]byte, error) {

@@ -268,7 +268,7 @@ func (c *control) stat(path string) any {
 
 // askPatience is how long a process may take to answer. One that is stopped
 // takes connections and never answers.
-const askPatience = time.Second
+const askPatience = 5 * time.Second
 
 // ask asks a process, and has answer be what it says.
 func ask(ctx context.Context, store *content.Store, of content.Process, q question, answer any) error {
