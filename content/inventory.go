@@ -85,12 +85,8 @@ func (s *Store) inventory(f func(candidate)) error {
 	if err != nil {
 		return err
 	}
-	boots, err := readDir(s.path("cache", "files"))
-	if err != nil {
-		return err
-	}
-	for _, boot := range boots {
-		if err := s.byAlgorithm(filepath.Join("cache", "files", boot.Name()), kindFile, f); err != nil {
+	for _, dir := range []string{"cache/files", "cache/streams"} {
+		if err := s.byBoot(dir, kindFile, f); err != nil {
 			return err
 		}
 	}
@@ -118,6 +114,17 @@ func (s *Store) inventory(f func(candidate)) error {
 		f(c)
 	}
 	return nil
+}
+
+// byBoot calls f with the files of each boot in dir.
+func (s *Store) byBoot(dir string, k kind, f func(candidate)) error {
+	boots, err := readDir(s.path(dir))
+	for _, boot := range boots {
+		if err == nil {
+			err = s.byAlgorithm(filepath.Join(dir, boot.Name()), k, f)
+		}
+	}
+	return err
 }
 
 // byAlgorithm calls f with the files in the directories of dir, which are named after algorithms.

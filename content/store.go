@@ -22,6 +22,7 @@
 //	repos/<host>/<path>/_objects/<alg>-<hex>, repos/<host>/<path>/_tags/<tag>   what a repository answered
 //	cache/index/<alg>-<hex>.v1     the index of a layer, which bears its own checksum
 //	cache/files/<boot>/<algorithm>/<encoded>   the content of a file of a tree, mode 0400, of this boot or, unverified, of another
+//	cache/streams/<boot>/<algorithm>/<encoded>   what the parts of a layer decode to that have its small files, mode 0400, of this boot
 //	uploads/<hex>                  where an upload can be gone on with, see [Store.NoteUpload]; Open removes those of last week
 //
 // An ingest is the only way in: [Ingest.Verify] compares the digest, [Ingest.Commit] syncs and renames. Its directory has

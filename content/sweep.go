@@ -20,7 +20,7 @@ func (s *Store) sweep() error {
 	if err != nil {
 		return err
 	}
-	errs := []error{s.sweepUploads(), s.sweepFiles()}
+	errs := []error{s.sweepUploads(), s.sweepFiles(), s.sweepStreams()}
 	for _, e := range entries {
 		name := e.Name()
 		switch {

@@ -55,7 +55,7 @@ func (p *pull) hasOpened(in *content.Ingest, file *os.File, err error) {
 func (p *pull) openIngest() (*content.Ingest, *os.File, error) {
 	want := content.Expect{Ref: p.name(), Digest: p.desc.Digest, Origin: p.key.origin, Total: p.desc.Size, Derived: p.derived()}
 	in, err := p.f.store.Ingest(want)
-	if full(err) && p.room(content.ChunkSize) {
+	if full(err) && p.f.room(content.ChunkSize) {
 		in, err = p.f.store.Ingest(want)
 	}
 	var conflict *content.ConflictError

@@ -9,11 +9,11 @@ import (
 // says, for it can't be served otherwise; when it is closed it can be evicted.
 const verifiedFirst = 4 << 20
 
-// grew tells the quota that n bytes of the object were written. Where that makes it measure and evict, the connection that
+// grew tells the quota that n bytes were written. Where that makes it measure and evict, the connection that
 // brought them waits: else a fast one would be far over the limit by the time.
-func (p *pull) grew(n int64) {
-	if err := p.f.quota.Added(n); err != nil {
-		p.f.opts.Log.Warn("evict", "err", err)
+func (f *Fetcher) grew(n int64) {
+	if err := f.quota.Added(n); err != nil {
+		f.opts.Log.Warn("evict", "err", err)
 	}
 }
 
@@ -34,10 +34,10 @@ func (f *Fetcher) mayKeep() error {
 }
 
 // room says whether n bytes could be evicted from a disk that is full.
-func (p *pull) room(n int64) bool {
-	ok, err := p.f.quota.Room(n)
+func (f *Fetcher) room(n int64) bool {
+	ok, err := f.quota.Room(n)
 	if err != nil {
-		p.f.opts.Log.Warn("evict", "err", err)
+		f.opts.Log.Warn("evict", "err", err)
 	}
 	return ok
 }

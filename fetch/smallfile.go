@@ -99,11 +99,11 @@ func (p *pull) keepSmall(b []byte) error {
 		return err
 	}
 	err := p.f.store.KeepFile(p.desc.Digest, b)
-	if full(err) && p.room(int64(len(b))) {
+	if full(err) && p.f.room(int64(len(b))) {
 		err = p.f.store.KeepFile(p.desc.Digest, b)
 	}
 	if err == nil {
-		p.grew(int64(len(b)))
+		p.f.grew(int64(len(b)))
 	}
 	return err
 }

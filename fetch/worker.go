@@ -151,7 +151,7 @@ func (p *pull) fetch(ctx context.Context, w *worker) error {
 		if off >= end {
 			return nil
 		}
-		if full(err) && p.room(end-off) {
+		if full(err) && p.f.room(end-off) {
 			continue
 		}
 		if err == nil {
@@ -272,7 +272,7 @@ func (p *pull) arrived(w *worker, c int64) error {
 	if err := w.in.Done(c, 1); err != nil {
 		return err // the chunk stays claimed until finish, and absent
 	}
-	p.grew(p.offset(c+1) - p.offset(c))
+	p.f.grew(p.offset(c+1) - p.offset(c))
 	p.tell("chunk", span{c, 1})
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -110,6 +110,12 @@ type Source interface {
 	// where it is not kept. It does not wait for its bytes.
 	OpenFile(ctx context.Context, loc locator.Locator, layer digest.Digest, desc ocispec.Descriptor, content Content) (Object, error)
 
+	// Stream opens what parts of a layer decode to, which a NewStream of the key has
+	// kept: the error is iofs.ErrNotExist where there is none. Of NewStream it is
+	// iofs.ErrExist where there is, or another makes it.
+	Stream(key digest.Digest) (Stream, error)
+	NewStream(key digest.Digest) (NewStream, error)
+
 	// Hold keeps an object that is whole from being evicted until release.
 	Hold(dgst digest.Digest) (release func(), err error)
 
@@ -136,6 +142,19 @@ type Object interface {
 	// File is the whole and verified file, valid until Close; nil before.
 	File() *os.File
 	Close() error
+}
+
+// A Stream is a file of the store. It may be used by any number of goroutines.
+type Stream interface {
+	io.ReaderAt
+	io.Closer
+}
+
+// A NewStream is one that is being made. Closed before Commit it leaves nothing.
+type NewStream interface {
+	Stream
+	io.WriterAt
+	Commit() error
 }
 
 // A Content is a file's content as its layer has it.

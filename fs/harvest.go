@@ -38,8 +38,15 @@ func (l *layerFiles) opened(ino *layer.Inode, kept bool) {
 		return
 	}
 	left := bind(l.held())
-	l.harvest.goOn(left)
 	l.s.beside(func(ctx context.Context) {
+		if !left.strict {
+			if !l.keeper().begin(ctx) {
+				l.harvest.end(true)
+				return
+			}
+			defer l.keeper().end(ctx)
+		}
+		l.harvest.goOn(left)
 		l.reap(ctx, left)
 		l.harvest.end(left.none())
 	})
@@ -108,9 +115,7 @@ func (l *layerFiles) reap(ctx context.Context, left *sheaves) {
 				if sheaf == nil {
 					return
 				}
-				for _, ino := range sheaf {
-					l.keepFile(ctx, ino)
-				}
+				l.bring(ctx, sheaf)
 			}
 		})
 	}
@@ -120,6 +125,18 @@ func (l *layerFiles) reap(ctx context.Context, left *sheaves) {
 	}
 	fetching.Wait()
 	cancel()
+}
+
+// bring has all of a sheaf kept.
+func (l *layerFiles) bring(ctx context.Context, s *sheaf) {
+	for i := s.first; i < s.end && ctx.Err() == nil && !l.keeper().stopped(); i++ {
+		if l.keeper().wants(i) {
+			_ = l.reader().Decode(ctx, i)
+		}
+	}
+	for _, ino := range s.files {
+		l.keepFile(ctx, ino)
+	}
 }
 
 // fetch has all of the layer fetched, as one stream, where it is not here yet.

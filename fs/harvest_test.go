@@ -9,8 +9,8 @@ import (
 	"distfs/internal/testlayer"
 )
 
-// TestHarvest wants the files of a layer to be opened once more by nobody who reads
-// them, once many were read.
+// TestHarvest wants all that a layer decodes to to be kept once many of its files were
+// read: then nobody opens one, nor the layer.
 func TestHarvest(t *testing.T) {
 	src := newSource(t)
 	var entries []testlayer.File
@@ -25,10 +25,17 @@ func TestHarvest(t *testing.T) {
 	}
 	run(t, "sh", "-c", "cat "+m.path(im.dir+"/rootfs")+"/f0[0-4]*")
 	ctx := within(t, timeLimit)
-	for src.filesKept() < 200 {
+	for src.streamsKept() == 0 {
 		if ctx.Err() != nil {
-			t.Fatalf("of 200 files %d are kept, after 50 were read", src.filesKept())
+			t.Fatal("what the layer decodes to is not kept, after 50 files of 200 were read")
 		}
+	}
+	kept := src.filesKept()
+	for i := range 200 {
+		m.wantFile(fmt.Sprintf("%s/rootfs/f%03d", im.dir, i), []byte(fmt.Sprintln(i)))
+	}
+	if n := src.filesKept(); n != kept {
+		t.Errorf("%d files were kept one by one, %d before", n, kept)
 	}
 }
 

@@ -35,6 +35,7 @@ type layerFiles struct {
 	mu      sync.Mutex
 	index   *layer.Index   // nil until it is there; guarded by mu
 	content *layer.Content // the same; guarded by mu
+	stream  *layerStream   // the same; guarded by mu
 	after   int            // how many misses begin a harvest; guarded by mu
 }
 
@@ -113,7 +114,16 @@ func (l *layerFiles) hold(ix *layer.Index) {
 		l.after = 1
 	}
 	l.content = layer.NewContent(ix, l.blob, string(l.desc.Digest), l.s.layers.spans)
+	l.stream = newLayerStream(l.s, l.desc.Digest, ix)
+	l.content.KeepIn(l.stream)
 	l.s.layers.recent.put(l.key, l, len(ix.Nodes))
+}
+
+// keeper returns what keeps the layer's small files together, once the index is there.
+func (l *layerFiles) keeper() *layerStream {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stream
 }
 
 // reader returns what the layer's files are read by, once the index is there.

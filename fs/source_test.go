@@ -39,6 +39,7 @@ type source struct {
 	files   int                      // of layers, that are open
 	file    *os.File                 // not nil: what files of layers lie in, as wholes
 	kept    map[digest.Digest]bool   // those that were verified
+	streams streams
 
 	changed   func([]string) // who watches
 	spoilt    func(digest.Digest)
@@ -77,7 +78,7 @@ const mib = 1 << 20
 func newSource(tb testing.TB) *source {
 	tb.Helper()
 	return &source{
-		dir: tb.TempDir(), blobs: map[string]*blob{},
+		dir: tb.TempDir(), streams: streams{dir: tb.TempDir()}, blobs: map[string]*blob{},
 		tags: map[string]ocispec.Descriptor{}, seen: map[string]ocispec.Descriptor{},
 	}
 }

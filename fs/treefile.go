@@ -45,10 +45,17 @@ type treeContent struct {
 
 // open opens the file's content.
 func (f *treeContent) open(ctx context.Context) (Object, error) {
-	l := f.t.layers[f.file.Layer]
-	obj, err := l.openFile(ctx, f.file.Inode())
+	l, ino := f.t.layers[f.file.Layer], f.file.Inode()
+	if ino.Size < passFrom {
+		has := l.keeper().has(ctx, ino)
+		if has || l.harvest.goesOn() && !l.held().Streamed() {
+			l.opened(ino, has)
+			return partObject{layerPart{l.reader(), ino}}, l.bad()
+		}
+	}
+	obj, err := l.openFile(ctx, ino)
 	if err == nil {
-		l.opened(f.file.Inode(), obj.File() != nil)
+		l.opened(ino, obj.File() != nil)
 	}
 	return obj, err
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	iofs "io/fs"
 	"os"
+	"sync"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
@@ -126,4 +127,67 @@ func (o *fileObject) File() *os.File { return o.s.file }
 func (o *fileObject) Close() error {
 	o.s.set(func(s *source) { s.files-- })
 	return nil
+}
+
+// A streams has what layers decode to, in files of their own.
+type streams struct {
+	dir  string
+	mu   sync.Mutex
+	made map[digest.Digest]*os.File // whole, or not yet; guarded by mu
+	done map[digest.Digest]bool     // guarded by mu
+}
+
+type stream struct {
+	*os.File
+	of  *streams
+	key digest.Digest
+}
+
+func (s *source) Stream(key digest.Digest) (fs.Stream, error) {
+	s.streams.mu.Lock()
+	defer s.streams.mu.Unlock()
+	if !s.streams.done[key] {
+		return nil, iofs.ErrNotExist
+	}
+	return os.Open(s.streams.made[key].Name())
+}
+
+func (s *source) NewStream(key digest.Digest) (fs.NewStream, error) {
+	s.streams.mu.Lock()
+	defer s.streams.mu.Unlock()
+	if s.streams.made[key] != nil {
+		return nil, iofs.ErrExist
+	}
+	f, err := os.CreateTemp(s.streams.dir, "stream-*")
+	if err != nil {
+		return nil, err
+	}
+	if s.streams.made == nil {
+		s.streams.made, s.streams.done = make(map[digest.Digest]*os.File), make(map[digest.Digest]bool)
+	}
+	s.streams.made[key] = f
+	return &stream{f, &s.streams, key}, nil
+}
+
+func (st *stream) Commit() error {
+	st.of.mu.Lock()
+	defer st.of.mu.Unlock()
+	st.of.done[st.key] = true
+	return nil
+}
+
+func (st *stream) Close() error {
+	st.of.mu.Lock()
+	defer st.of.mu.Unlock()
+	if !st.of.done[st.key] {
+		delete(st.of.made, st.key)
+	}
+	return st.File.Close()
+}
+
+// streamsKept is how many whole streams there are.
+func (s *source) streamsKept() int {
+	s.streams.mu.Lock()
+	defer s.streams.mu.Unlock()
+	return len(s.streams.done)
 }

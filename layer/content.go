@@ -18,6 +18,7 @@ type Content struct {
 	blob  Blob
 	id    string
 	cache *Cache
+	kept  Kept // nil: nothing
 
 	gunzips sync.Pool                     // of *gunzip: they are large
 	zstd    func() (*zstd.Decoder, error) // for spans that are decoded as a whole
@@ -41,6 +42,24 @@ func NewContent(ix *Index, blob Blob, id string, cache *Cache) *Content {
 		}),
 		runs: make(chan struct{}, maxRuns), flights: make(map[int]*flight), pieces: make(map[int][]sum),
 	}
+}
+
+// Kept has what parts of the stream decode to, beyond what is in memory. It may be used
+// by any number of goroutines.
+type Kept interface {
+	// Read reads all of p from the stream at off, or is false.
+	Read(ctx context.Context, p []byte, off int64) bool
+	// Keep may keep what the span decodes to: it was verified.
+	Keep(span int, b []byte)
+}
+
+// KeepIn has c ask k before it decodes anything. It is called before c is used.
+func (c *Content) KeepIn(k Kept) { c.kept = k }
+
+// Decode decodes a span that is not large, for who is given it to keep.
+func (c *Content) Decode(ctx context.Context, span int) error {
+	_, err := c.shared(ctx, span)
+	return err
 }
 
 // ReadAt reads from the content of a File of the Index, as io.ReaderAt has it.
@@ -94,6 +113,9 @@ func (c *Content) sparse(ctx context.Context, data []Segment, p []byte, off int6
 
 // stream reads all of p from the stream at off.
 func (c *Content) stream(ctx context.Context, p []byte, off int64) (n int, err error) {
+	if c.kept != nil && c.kept.Read(ctx, p, off) {
+		return len(p), nil
+	}
 	spans := c.ix.Spans
 	i := sort.Search(len(spans), func(i int) bool { return spans[i].Out+spans[i].Size > off })
 	for n < len(p) {
@@ -178,6 +200,9 @@ func (c *Content) fly(ctx context.Context, i int, f *flight) {
 		f.err = c.verify(ctx, i)
 	} else if f.bytes, f.err = c.load(ctx, s); f.err == nil {
 		c.cache.put(cacheKey{c.id, i}, f.bytes)
+		if c.kept != nil {
+			c.kept.Keep(i, f.bytes)
+		}
 	}
 	c.mu.Lock()
 	if c.flights[i] == f {

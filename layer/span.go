@@ -18,6 +18,10 @@ import (
 // in the blob and decoded. A larger one is streamed.
 const wholeSpan = 8 << 20
 
+// Large says whether the span is decoded from its start for each who reads in it, and
+// never held as a whole.
+func (s *Span) Large() bool { return s.large() }
+
 func (s *Span) large() bool { return s.Size > wholeSpan || s.Len > wholeSpan }
 
 // Streamed says whether there are parts of the stream that are so large that to read in

@@ -66,6 +66,24 @@ func (s *source) OpenFile(ctx context.Context, loc locator.Locator, layer digest
 	return obj, nil
 }
 
+// Stream opens what parts of a layer decode to.
+func (s *source) Stream(key digest.Digest) (fs.Stream, error) {
+	st, err := s.Fetcher.Stream(key)
+	if err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+// NewStream keeps that.
+func (s *source) NewStream(key digest.Digest) (fs.NewStream, error) {
+	st, err := s.Fetcher.NewStream(key)
+	if err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
 // LayerIndex is the index of a layer that the store keeps.
 func (s *source) LayerIndex(dgst digest.Digest) ([]byte, error) { return s.store.LayerIndex(dgst) }
 

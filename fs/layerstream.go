@@ -1,0 +1,331 @@
+package fs
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	iofs "io/fs"
+	"sort"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"distfs/layer"
+)
+
+// A layerStream keeps, in one file of the store, what those parts of a layer decode to
+// that have its small files. A large file is not among them: that is kept by itself, for
+// the kernel to read.
+//
+// What is in it was held against the digests of the index, and nothing else counts: its
+// key has them all.
+type layerStream struct {
+	s     *server
+	layer digest.Digest
+	ix    *layer.Index
+	known func() wantedSpans
+
+	whole lingering[Stream] // once it is whole
+
+	mu     sync.RWMutex // held to read in made
+	state  streamState  // guarded by mu
+	made   NewStream    // while it is made; guarded by mu
+	failed bool         // no more is kept; guarded by mu
+
+	bits sync.Mutex
+	have []bool // by span, while it is made; guarded by bits
+	left int    // spans that are still wanted; guarded by bits
+}
+
+var _ = layer.Kept((*layerStream)(nil))
+
+// A streamState is what is known of the file.
+type streamState byte
+
+const (
+	streamUnknown streamState = iota
+	streamNone
+	streamMaking
+	streamWhole
+)
+
+// wantedSpans are the spans to be kept.
+type wantedSpans struct {
+	span []bool
+	n    int
+	key  digest.Digest
+}
+
+func newLayerStream(s *server, dgst digest.Digest, ix *layer.Index) *layerStream {
+	st := &layerStream{s: s, layer: dgst, ix: ix}
+	st.known = sync.OnceValue(st.wanted)
+	st.whole.open = func(context.Context) (Stream, error) { return s.src.Stream(st.known().key) }
+	st.whole.close = func(f Stream) { f.Close() }
+	return st
+}
+
+// wanted says which spans are to be kept: those that have anything but a part of a large
+// file.
+func (st *layerStream) wanted() wantedSpans {
+	large := largeInodes(st.ix)
+	w := wantedSpans{span: make([]bool, len(st.ix.Spans))}
+	sum := sha256.New()
+	sum.Write([]byte("stream 1 " + string(st.layer)))
+	for i := range st.ix.Spans {
+		s := &st.ix.Spans[i]
+		for len(large) > 0 && large[0].Offset+large[0].Size < s.Out+s.Size {
+			large = large[1:]
+		}
+		if s.Kind == layer.Zeros || s.Large() || len(large) > 0 && large[0].Offset <= s.Out {
+			continue
+		}
+		w.span[i] = true
+		w.n++
+		var b [24]byte
+		binary.BigEndian.PutUint64(b[:], uint64(s.Out))
+		binary.BigEndian.PutUint64(b[8:], uint64(s.Size))
+		binary.BigEndian.PutUint64(b[16:], uint64(s.Skip))
+		sum.Write(b[:])
+		sum.Write(s.Digest[:])
+	}
+	w.key = digest.NewDigest(digest.SHA256, sum)
+	return w
+}
+
+// largeInodes are the files that are kept by themselves, in the order of the stream.
+func largeInodes(ix *layer.Index) []*layer.Inode {
+	var large []*layer.Inode
+	for _, ino := range ix.Inodes.All() {
+		if ino.Kind == layer.File && ino.Size >= passFrom && ino.Data() == nil && ino.Digest != [32]byte{} {
+			large = append(large, ino)
+		}
+	}
+	sort.Slice(large, func(i, j int) bool { return large[i].Offset < large[j].Offset })
+	return large
+}
+
+// has says whether all of a file's content is kept.
+func (st *layerStream) has(ctx context.Context, ino *layer.Inode) bool {
+	if data := ino.Data(); data != nil {
+		for _, s := range data {
+			if !st.keeps(ctx, s.Offset, s.Length) {
+				return false
+			}
+		}
+		return true
+	}
+	return st.keeps(ctx, ino.Offset, ino.Size)
+}
+
+// keeps says whether n bytes at off are kept.
+func (st *layerStream) keeps(ctx context.Context, off, n int64) bool {
+	switch st.look(ctx) {
+	case streamWhole:
+		w := st.known()
+		return st.all(off, n, func(i int) bool { return w.span[i] })
+	case streamMaking:
+		st.bits.Lock()
+		defer st.bits.Unlock()
+		return st.all(off, n, func(i int) bool { return st.have != nil && st.have[i] })
+	}
+	return false
+}
+
+// all says whether ok is true of all spans of a range that have something.
+func (st *layerStream) all(off, n int64, ok func(i int) bool) bool {
+	spans := st.ix.Spans
+	for i := sort.Search(len(spans), func(i int) bool { return spans[i].Out+spans[i].Size > off }); n > 0; i++ {
+		if i == len(spans) || spans[i].Kind != layer.Zeros && !ok(i) {
+			return false
+		}
+		n -= spans[i].Out + spans[i].Size - max(off, spans[i].Out)
+	}
+	return true
+}
+
+// look returns the state, and finds it out the first time.
+func (st *layerStream) look(ctx context.Context) streamState {
+	st.mu.RLock()
+	state := st.state
+	st.mu.RUnlock()
+	if state != streamUnknown {
+		return state
+	}
+	if st.open(ctx) {
+		state = streamWhole
+	} else {
+		state = streamNone
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.state == streamUnknown {
+		st.state = state
+	}
+	return st.state
+}
+
+// open opens what is whole, if it is. It stays open for a while.
+func (st *layerStream) open(ctx context.Context) bool {
+	f, err := st.s.src.Stream(st.known().key)
+	if err != nil {
+		return false
+	}
+	st.whole.set(f)
+	_, err = st.whole.use(ctx, &st.s.tasks)
+	if err == nil {
+		st.whole.release()
+	}
+	return err == nil
+}
+
+// Read reads what is kept.
+func (st *layerStream) Read(ctx context.Context, p []byte, off int64) bool {
+	if !st.keeps(ctx, off, int64(len(p))) {
+		return false
+	}
+	if made, ok := st.readMade(p, off); made {
+		return ok
+	}
+	if st.look(ctx) != streamWhole {
+		return false
+	}
+	f, err := st.whole.use(ctx, &st.s.tasks)
+	if err != nil {
+		if errors.Is(err, iofs.ErrNotExist) { // evicted
+			st.set(streamNone)
+		}
+		return false
+	}
+	defer st.whole.release()
+	n, _ := f.ReadAt(p, off)
+	return n == len(p)
+}
+
+// readMade reads from what is being made, if it is: not from what was when it was looked
+// what is there.
+func (st *layerStream) readMade(p []byte, off int64) (made, ok bool) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	if st.made == nil {
+		return false, false
+	}
+	st.bits.Lock()
+	ok = st.all(off, int64(len(p)), func(i int) bool { return st.have[i] })
+	st.bits.Unlock()
+	if !ok {
+		return true, false
+	}
+	n, _ := st.made.ReadAt(p, off)
+	return true, n == len(p)
+}
+
+func (st *layerStream) set(state streamState) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.made == nil {
+		st.state = state
+	}
+}
+
+// begin begins to make it. It is false where it is whole, or can't be made here.
+func (st *layerStream) begin(ctx context.Context) bool {
+	if st.look(ctx) == streamWhole {
+		return false
+	}
+	made, err := st.s.src.NewStream(st.known().key)
+	if err != nil {
+		st.set(streamUnknown) // another may have made it
+		if !errors.Is(err, iofs.ErrExist) {
+			st.s.log.Warn("what a layer decodes to is not kept", "layer", st.layer, "err", err)
+		}
+		return false
+	}
+	w := st.known()
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.bits.Lock()
+	defer st.bits.Unlock()
+	st.have, st.left = make([]bool, len(w.span)), w.n
+	st.state, st.made, st.failed = streamMaking, made, false
+	return true
+}
+
+// wants says whether the span is still to be kept.
+func (st *layerStream) wants(span int) bool {
+	if !st.known().span[span] {
+		return false
+	}
+	st.bits.Lock()
+	defer st.bits.Unlock()
+	return st.have != nil && !st.have[span]
+}
+
+// Keep keeps a span while the stream is made.
+func (st *layerStream) Keep(span int, b []byte) {
+	if !st.wants(span) {
+		return
+	}
+	if err := st.keep(span, b); err != nil {
+		st.fail(err)
+	}
+}
+
+func (st *layerStream) keep(span int, b []byte) error {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	if st.made == nil || st.failed {
+		return nil
+	}
+	if _, err := st.made.WriteAt(b, st.ix.Spans[span].Out); err != nil {
+		return err
+	}
+	st.bits.Lock()
+	defer st.bits.Unlock()
+	if !st.have[span] {
+		st.have[span] = true
+		st.left--
+	}
+	return nil
+}
+
+// fail has no more kept: what is kept already serves as long as the harvest goes on.
+func (st *layerStream) fail(err error) {
+	st.mu.Lock()
+	said := st.failed
+	st.failed = true
+	st.mu.Unlock()
+	if !said {
+		st.s.log.Warn("what a layer decodes to is not kept", "layer", st.layer, "err", err)
+	}
+}
+
+// stopped says whether it is no longer any use to decode for it.
+func (st *layerStream) stopped() bool {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return st.failed
+}
+
+// end ends the making: it is whole, or nothing is left of it.
+func (st *layerStream) end(ctx context.Context) {
+	st.bits.Lock()
+	whole := st.left == 0
+	st.bits.Unlock()
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.state = streamNone
+	if whole {
+		err := st.made.Commit()
+		if err == nil && st.open(ctx) {
+			st.state = streamWhole
+		} else if err != nil {
+			st.s.log.Warn("what a layer decodes to is not kept", "layer", st.layer, "err", err)
+		}
+	}
+	st.made.Close()
+	st.made = nil
+	st.bits.Lock()
+	defer st.bits.Unlock()
+	st.have = nil
+}
