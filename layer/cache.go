@@ -22,9 +22,20 @@ type Cache struct {
 // a layer, and so many are kept of all.
 const maxRuns = 2
 
+// A cacheKey tells a span from all others, and so from those of another index of the
+// same layer: a table of contents has other spans than the tar.
 type cacheKey struct {
-	layer string
-	span  int
+	layer           string
+	kind            SpanKind
+	bits            uint8
+	off, skip, size int64
+	digest          sum
+}
+
+// key returns the key of the span i.
+func (c *Content) key(i int) cacheKey {
+	s := &c.ix.Spans[i]
+	return cacheKey{c.id, s.Kind, s.Bits, s.Off, s.Skip, s.Size, s.Digest}
 }
 
 type cached struct {

@@ -212,6 +212,29 @@ func TestDecoded(t *testing.T) {
 	}
 }
 
+// TestTwoIndexes reads one layer by its tar and by its table of contents, which have
+// other spans of the same numbers, with one cache.
+func TestTwoIndexes(t *testing.T) {
+	small, big := "content", text(9, 3<<20)
+	b, annotations := testlayer.EStargz(t, nil, testlayer.Reg("small", small), testlayer.Reg("big", big))
+	toc, err := readTOC(t, b, annotations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := layer.NewCache(64 << 20)
+	for range 2 {
+		for _, ix := range []*layer.Index{makeIndex(t, b), toc} {
+			c := layer.NewContent(ix, blob(b), "l", cache)
+			for path, want := range map[string]string{"small": small, "big": big} {
+				got := make([]byte, len(want))
+				if _, err := c.ReadAt(t.Context(), find(t, ix, path), got, 0); err != nil || string(got) != want {
+					t.Errorf("view %d: %s is %.20q, %v, want %.20q", ix.View, path, got, err, want)
+				}
+			}
+		}
+	}
+}
+
 // TestZeros reads what is nowhere.
 func TestZeros(t *testing.T) {
 	ix := decodedSpan(layer.Zeros, 0, 0, 1<<40, "")

@@ -25,11 +25,11 @@ func (c *Content) large(ctx context.Context, i int, p []byte, from int64) error 
 	case c.runs <- struct{}{}:
 		defer func() { <-c.runs }()
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return ctx.Err()
 	}
-	r := c.cache.takeRun(cacheKey{c.id, i}, from)
+	r := c.cache.takeRun(c.key(i), from)
 	if r == nil {
-		r = &run{key: cacheKey{c.id, i}, span: &c.ix.Spans[i]}
+		r = &run{key: c.key(i), span: &c.ix.Spans[i]}
 		if r.span.Kind == Stored {
 			r.pos = from - from%pieceSize
 		}
