@@ -52,6 +52,8 @@ func TestHostile(t *testing.T) {
 		"513 components":          {one(testlayer.Reg(strings.Repeat("d/", 512)+"e", "")), syscall.ENAMETOOLONG},
 		"link name of 5000 bytes": {one(testlayer.Link("h", long)), syscall.ENAMETOOLONG},
 		"link of 5000 bytes":      {one(testlayer.Symlink("l", long)), syscall.ENAMETOOLONG},
+		"link to the root":        {one(testlayer.Link("h", "a/..")), syscall.EINVAL},
+		"link to what is below":   {one(testlayer.Link("d/h", "d/h/f")), syscall.EINVAL},
 		"empty link":              {raw('2', nil), syscall.EINVAL},
 		"the root a link":         {one(testlayer.Symlink(".", "/etc")), syscall.EINVAL},
 		"the root a file":         {one(testlayer.Reg("x/..", "")), syscall.EINVAL},

@@ -191,6 +191,9 @@ func (e *Entry) link(hdr *tar.Header) (err error) {
 		if e.Link, err = cleanName(hdr.Linkname); err != nil {
 			return fmt.Errorf("link: %w", err)
 		}
+		if e.Link == "." || strings.HasPrefix(e.Link, e.Name+"/") { // which would go before it is linked to
+			return &refusal{fmt.Sprintf("a hard link to %.200q, the root or below the link itself", e.Link), syscall.EINVAL}
+		}
 	case e.Kind == Symlink && (hdr.Linkname == "" || strings.ContainsRune(hdr.Linkname, 0)):
 		return fmt.Errorf("link to %.200q: %w", hdr.Linkname, syscall.EINVAL)
 	case e.Kind == Symlink && len(hdr.Linkname) > maxPath:
