@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 
@@ -70,6 +72,20 @@ func FuzzTOC(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestChunksTakeMemory counts what the chunks of a table of contents take.
+func TestChunksTakeMemory(t *testing.T) {
+	json := `{"version":1,"entries":[{"type":"reg","name":"f","size":100,"chunkSize":1,"chunkType":"zeros"}`
+	for i := 1; i < 100; i++ {
+		json += fmt.Sprintf(`,{"type":"chunk","chunkOffset":%d,"chunkSize":1,"chunkType":"zeros"}`, i)
+	}
+	for memory, want := range map[allowance]error{4 << 10: syscall.EFBIG, 32 << 10: nil} {
+		c := &contents{kind: ZstdAt, end: 1, left: 100, tree: newBuilder(), memory: memory}
+		if err := decodeTOC(strings.NewReader(json+"]}"), c.add); !errors.Is(err, want) {
+			t.Errorf("100 chunks in %d bytes: %v, want %v", memory, err, want)
+		}
+	}
 }
 
 // FuzzLayer is of whole layers, whose digests are made to fit.
