@@ -61,9 +61,6 @@ func (c *Content) load(ctx context.Context, s *Span) ([]byte, error) {
 	if _, err := io.ReadFull(decoder, b); err != nil {
 		return nil, s.broken(err)
 	}
-	if err := s.ends(decoder); err != nil {
-		return nil, err
-	}
 	if s.Decoded {
 		return b, s.check(sha256.Sum256(b))
 	}
@@ -131,23 +128,6 @@ func (s *Span) decompress(r io.Reader, z *gunzip) (io.Reader, error) {
 		return zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(1))
 	}
 	return nil, syscall.EINVAL
-}
-
-// ends holds a decoder that gave the whole span to its end. What is deflated may
-// end in the midst of a member, and what has a digest of its own may have more
-// behind it.
-func (s *Span) ends(decoder io.Reader) error {
-	if s.Kind != ZstdAt || s.Decoded {
-		return nil
-	}
-	var b [1]byte
-	switch n, err := io.ReadFull(decoder, b[:]); {
-	case n > 0:
-		return s.sizeError()
-	case err != io.EOF:
-		return s.broken(err)
-	}
-	return nil
 }
 
 func (s *Span) check(got sum) error {
