@@ -58,7 +58,7 @@ func TestHidingTOC(t *testing.T) {
 func TestOtherDescriptor(t *testing.T) {
 	src := newSource(t)
 	whole := gzipped(t, testlayer.Reg("seen", "seen\n"), testlayer.Reg("hidden", "hidden\n"))
-	toc := fmt.Sprintf(`{"version":1,"entries":[{"name":"seen","type":"reg","size":5,"mode":420,"offset":0,"digest":%q,"chunkDigest":%q}]}`,
+	toc := fmt.Sprintf(`{"version":1,"entries":[{"name":"seen","type":"reg","size":5,"mode":420,"offset":0,"innerOffset":1536,"digest":%q,"chunkDigest":%q}]}`,
 		digestOf([]byte("seen\n")), digestOf([]byte("seen\n")))
 	b, annotations := testlayer.WithEStargzTOC(t, whole.blob, []byte(toc), 0)
 	vouched := addFiles(t, src, packed{ocispec.MediaTypeImageLayerGzip, b, annotations})
@@ -70,6 +70,8 @@ func TestOtherDescriptor(t *testing.T) {
 	if got, want := m.list(plain.dir+"/rootfs"), []string{"hidden", "seen"}; !slices.Equal(got, want) {
 		t.Errorf("by its tar it has %q, want %q", got, want)
 	}
+	m.wantFile(vouched.dir+"/rootfs/seen", []byte("seen\n")) // by other spans than those of the tar
+	m.wantFile(plain.dir+"/rootfs/hidden", []byte("hidden\n"))
 	next := mountSource(t, src, nil) // which finds what the first one kept
 	if got, want := next.list(plain.dir+"/rootfs"), []string{"hidden", "seen"}; !slices.Equal(got, want) {
 		t.Errorf("in the next mount it has %q, want %q", got, want)
