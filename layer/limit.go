@@ -6,10 +6,10 @@ import (
 	"syscall"
 )
 
-// A SizeError is a layer with more bytes than Options.MaxBytes.
+// A SizeError is a layer, or a part of one, with more bytes than it may have.
 type SizeError struct {
-	of  string
-	Max int64
+	of  string // what has them
+	Max int64  // bytes that it may have
 }
 
 func (e *SizeError) Error() string { return fmt.Sprintf("more than %d bytes of %s", e.Max, e.of) }
