@@ -71,7 +71,7 @@ func TestTreeWaits(t *testing.T) {
 		above := strings.Split(c.layers, "|")
 		var all []*layer.Index
 		for _, words := range above {
-			all = append(all, made(t, testlayer.Tar(t, entries(words)...)))
+			all = append(all, made(t, testlayer.Tar(t, testlayer.Words(words)...)))
 		}
 		tree := image.NewTree(len(all)+1, func(_ context.Context, i int) (*layer.Index, error) {
 			if i == 0 {
@@ -87,7 +87,7 @@ func TestTreeWaits(t *testing.T) {
 
 // TestTreeAsksAgain does not keep an index's error.
 func TestTreeAsksAgain(t *testing.T) {
-	asked, ix := 0, made(t, testlayer.Tar(t, entries("a=1")...))
+	asked, ix := 0, made(t, testlayer.Tar(t, testlayer.Words("a=1")...))
 	tree := image.NewTree(1, func(context.Context, int) (*layer.Index, error) {
 		if asked++; asked == 1 {
 			return nil, errLate
@@ -180,8 +180,8 @@ func TestTreeOfManyLayers(t *testing.T) {
 		{"a hard link to the last", "%#!", "0=1", "1", lot},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			template := made(t, testlayer.Tar(t, entries(c.words)...))
-			all := []*layer.Index{made(t, testlayer.Tar(t, entries(c.lowest)...))}
+			template := made(t, testlayer.Tar(t, testlayer.Words(c.words)...))
+			all := []*layer.Index{made(t, testlayer.Tar(t, testlayer.Words(c.lowest)...))}
 			for i := 1; i < c.layers; i++ {
 				all = append(all, named(template, i))
 			}
