@@ -2,8 +2,6 @@ package image_test
 
 import (
 	"archive/tar"
-	"bytes"
-	"context"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -15,7 +13,6 @@ import (
 	"pgregory.net/rapid"
 
 	"distfs/internal/testlayer"
-	"distfs/layer"
 )
 
 // TestTreeRefusesOrder refuses layers of which an index cannot tell what hides what:
@@ -74,14 +71,7 @@ func TestTreeInAnyOrder(t *testing.T) {
 		if err != nil {
 			return
 		}
-		var all []*layer.Index
-		for _, l := range tars(t, layers) {
-			ix, err := layer.MakeIndex(context.Background(), bytes.NewReader(l), nil)
-			if err != nil {
-				rt.Fatalf("MakeIndex: %v%s", err, describeFiles(layers))
-			}
-			all = append(all, ix)
-		}
+		all := indexes(t, rt, layers)
 		got, err := list(tree(all...))
 		if errors.Is(err, syscall.EINVAL) {
 			refused++

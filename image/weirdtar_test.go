@@ -139,7 +139,7 @@ func TestWeirdTars(t *testing.T) {
 // sameContents reads the files of an index as its spans say, and by archive/tar.
 func sameContents(t *testing.T, name string, ix *layer.Index, l []byte) {
 	t.Helper()
-	c := layer.NewContent(ix, blobOf(l), name, nil)
+	c := layer.NewContent(ix, testlayer.Blob(l), name, nil)
 	for n := range ix.Nodes {
 		ino := ix.Inode(uint32(n))
 		if ino.Kind != layer.File {
@@ -152,12 +152,4 @@ func sameContents(t *testing.T, name string, ix *layer.Index, l []byte) {
 			t.Errorf("%s: %s is read as %q, which is not what was hashed", name, ix.Path(uint32(n)), b)
 		}
 	}
-}
-
-type blobOf []byte
-
-func (b blobOf) Size() int64 { return int64(len(b)) }
-
-func (b blobOf) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
-	return bytes.NewReader(b).ReadAt(p, off)
 }

@@ -21,16 +21,7 @@ import (
 )
 
 // blob is a layer's bytes in memory.
-type blob []byte
-
-func (b blob) Size() int64 { return int64(len(b)) }
-
-func (b blob) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	return bytes.NewReader(b).ReadAt(p, off)
-}
+type blob = testlayer.Blob
 
 // text returns n bytes that compress somewhat, here more and there less, so that
 // they are deflated in blocks of the usual length.

@@ -2,7 +2,6 @@ package layer
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -47,14 +46,6 @@ func FuzzJSON(f *testing.F) {
 			t.Errorf("number of %q is %d, %v, want %d, %v", s, n, j.err, number, err)
 		}
 	})
-}
-
-type bytesBlob []byte
-
-func (b bytesBlob) Size() int64 { return int64(len(b)) }
-
-func (b bytesBlob) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
-	return bytes.NewReader(b).ReadAt(p, off)
 }
 
 // FuzzTOC holds the index of whatever JSON to what an index promises.
@@ -111,7 +102,7 @@ func FuzzLayer(f *testing.F) {
 		if off, n, err := chunkedFooter(b); err == nil && off+n >= off && off+n <= int64(len(b)) {
 			annotations["io.containers.zstd-chunked."+chunkedChecksum] = fmt.Sprintf("sha256:%x", sha256.Sum256(b[off:off+n]))
 		}
-		if ix, err := ReadTOC(t.Context(), bytesBlob(b), annotations); err == nil {
+		if ix, err := ReadTOC(t.Context(), testlayer.Blob(b), annotations); err == nil {
 			checkTOC(t, ix, int64(len(b)))
 		}
 	})
