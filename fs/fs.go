@@ -109,6 +109,8 @@ type Source interface {
 	// OpenFile returns the object of a file in a layer, which is read from content
 	// where it is not kept. It does not wait for its bytes.
 	OpenFile(ctx context.Context, loc locator.Locator, layer digest.Digest, desc ocispec.Descriptor, content Content) (Object, error)
+	// LocalFile returns how many bytes of it are kept, beside what is here of the layer.
+	LocalFile(loc locator.Locator, layer digest.Digest, desc ocispec.Descriptor) int64
 
 	// Hold keeps an object that is whole from being evicted until release.
 	Hold(dgst digest.Digest) (release func(), err error)
@@ -161,7 +163,7 @@ type Options struct {
 	Offline       bool             // show what the store holds and nothing else
 	TagTTL        time.Duration    // how long a tag's digest holds; 0 is a minute, < 0 is not at all
 	Verify        Verify           // which reads wait for the digest
-	Platform      ocispec.Platform // of which manifest.json is; the zero value is the host's
+	Platform      ocispec.Platform // of which manifest.json is; the zero value is the host's, see MountImage
 	DistrustTOC   bool             // index every layer's tar, also where it has a table of contents
 	UserOverlay   bool             // mark opaque directories in layers/N by user.overlay.opaque
 	Log           *slog.Logger     // nil discards

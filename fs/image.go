@@ -147,7 +147,7 @@ func (d *imageDir) lookup(ctx context.Context, name string) (node, error) {
 		case err != nil:
 			return nil, err
 		case tree.empty():
-			return nil, errNever
+			return nil, errNotNamed
 		}
 		return dir, nil
 	case referrersName:

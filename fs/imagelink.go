@@ -122,11 +122,11 @@ func (l *layersDir) lookup(ctx context.Context, name string) (node, error) {
 	i, err := strconv.Atoi(number)
 	switch {
 	case err != nil || i < 0 || i >= len(manifest.Layers) || strconv.Itoa(i) != number:
-		return nil, errNever
+		return nil, errNotNamed
 	case suffix == "" && name == number && manifest.IsImage():
 		return l.tree(manifest, i).begin(), nil
 	case l.name(manifest, i) != name:
-		return nil, errNever
+		return nil, errNotNamed
 	}
 	return l.link(manifest, i), nil
 }

@@ -52,6 +52,7 @@ type treeRoot struct {
 	path string
 	id   identity
 	find func(ctx context.Context) (*tree, error) // asks for what it is of
+	only *imageDir                                // the image that is mounted alone, of that mount's root
 
 	finding flight[*tree]
 	asking  flight[struct{}]
@@ -161,7 +162,12 @@ func (r *treeRoot) list(ctx context.Context) ([]entry, error) {
 	return t.list(ctx, nil, r.path)
 }
 
+// xattr is that of the directory, but that the root of a mount of one image names
+// the image.
 func (r *treeRoot) xattr(name string) (string, error) {
+	if r.only != nil && (name == "user.distfs.digest" || name == "user.distfs.mediatype" || name == "user.distfs.locator") {
+		return r.only.xattr(name)
+	}
 	dir := r.itself()
 	if dir == nil {
 		return "", syscall.ENODATA

@@ -77,6 +77,15 @@ func (s *source) OpenFile(_ context.Context, _ locator.Locator, _ digest.Digest,
 	return &fileObject{s: s, dgst: desc.Digest, size: desc.Size, content: content}, nil
 }
 
+func (s *source) LocalFile(_ locator.Locator, _ digest.Digest, desc ocispec.Descriptor) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept[desc.Digest] {
+		return desc.Size
+	}
+	return 0
+}
+
 // filesKept is how many files of layers were verified.
 func (s *source) filesKept() int {
 	s.mu.Lock()

@@ -95,8 +95,8 @@ func (s *source) settle(ctx context.Context, ref locator.Reference, offline bool
 		return ref, err
 	}
 	desc, ok := tags[ref.Tag]
-	if !ok {
-		return ref, fmt.Errorf("the store does not have it: %w", iofs.ErrNotExist)
+	if n, committed := s.Local(ref.Locator, desc.Digest); !ok || n == 0 && committed.IsZero() {
+		return ref, fmt.Errorf("%s: the store does not have it: %w", ref, iofs.ErrNotExist)
 	}
 	ref.Digest = desc.Digest
 	return ref, nil
