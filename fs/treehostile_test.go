@@ -1,10 +1,16 @@
 package fs_test
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"distfs/image"
 	"distfs/internal/testlayer"
 )
 
@@ -41,4 +47,34 @@ func TestLargeAttributes(t *testing.T) {
 			t.Errorf("%s: %d attributes are listed, %v, want %d", path, n, err, want)
 		}
 	}
+}
+
+// TestTooManyLayers refuses the tree of an image of ten thousand layers before it asks
+// for any of them; what else the image has is there, and so are other images.
+func TestTooManyLayers(t *testing.T) {
+	src := newSource(t)
+	one := gzipped(t, testlayer.Reg("a", "one\n"))
+	most := addFiles(t, src, slices.Repeat([]packed{one}, image.MaxLayers)...)
+	many := addFiles(t, src, slices.Repeat([]packed{one}, 10_000)...)
+	m := mountSource(t, src, nil)
+	m.wantFile(most.dir+"/rootfs/a", []byte("one\n"))
+	src.requests()
+	for _, path := range []string{many.dir + "/rootfs/a", many.dir + "/layers/0/a", many.dir + "/layers/9999/a"} {
+		if _, err := call[string, unix.Stat_t](m.agent, "Lstat", m.path(path)); !errors.Is(err, syscall.EIO) {
+			t.Errorf("stat %s = %v, want %v", path, err, syscall.EIO)
+		}
+	}
+	if log := m.log.String(); !strings.Contains(log, string(many.manifest.desc.Digest)+" has 10000 layers") {
+		t.Errorf("the log does not say so:\n%s", log)
+	}
+	if got := src.requests(); slices.ContainsFunc(got, func(what string) bool { return !strings.Contains(what, string(many.manifest.desc.Digest)) }) {
+		t.Errorf("asked for %q, want the manifest alone", got)
+	}
+	if got, want := m.list(many.dir), []string{"config.json", "layers", "manifest.json"}; !slices.Equal(got, want) {
+		t.Errorf("the image has %q, want %q", got, want)
+	}
+	if got := m.list(many.dir + "/layers"); len(got) != 10_000 {
+		t.Errorf("layers has %d names, want a link for each layer and no tree", len(got))
+	}
+	m.wantFile(many.dir+"/layers/9999.tar.gz", one.blob)
 }

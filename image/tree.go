@@ -10,6 +10,10 @@ import (
 	"distfs/layer"
 )
 
+// MaxLayers is how many layers an image may have whose files are shown. It is what
+// Linux's overlayfs takes of lower directories (OVL_MAX_STACK); docker takes 127 layers.
+const MaxLayers = 500
+
 // A Tree is the file system that an image's layers make, one over the other, as
 // unpacking them one after the other makes it. Nothing is merged beforehand: a
 // question is put to the layers from the uppermost down, as far as it takes to
