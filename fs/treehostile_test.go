@@ -49,6 +49,30 @@ func TestLargeAttributes(t *testing.T) {
 	}
 }
 
+// TestLinkToNothing wants a hard link to what the image has not to be an error, as it is
+// to unpacking, and all else to be as it would be without it.
+func TestLinkToNothing(t *testing.T) {
+	src := newSource(t)
+	im := addFiles(t, src,
+		gzipped(t, testlayer.Reg("a", "a\n"), testlayer.Dir("d"), testlayer.Link("gone", "no"), testlayer.Link("hidden", "no")),
+		gzipped(t, testlayer.Link("d/h", "no/where"), testlayer.Link("dir", "d"), testlayer.Reg("hidden", "seen\n"), testlayer.Link("good", "a")))
+	m := mountSource(t, src, nil)
+	root := im.dir + "/rootfs"
+	if got, want := m.list(root), []string{"a", "d", "dir", "gone", "good", "hidden"}; !slices.Equal(got, want) {
+		t.Errorf("the root has %q, want %q", got, want)
+	}
+	for _, name := range []string{"gone", "d/h", "dir"} {
+		if _, err := call[string, unix.Stat_t](m.agent, "Lstat", m.path(root+"/"+name)); !errors.Is(err, syscall.EIO) {
+			t.Errorf("stat %s = %v, want %v", name, err, syscall.EIO)
+		}
+		if log := m.log.String(); !strings.Contains(log, root+"/"+name) {
+			t.Errorf("the log does not say that %s is one:\n%s", name, log)
+		}
+	}
+	m.wantFile(root+"/hidden", []byte("seen\n"))
+	m.wantFile(root+"/good", []byte("a\n"))
+}
+
 // TestTooManyLayers refuses the tree of an image of ten thousand layers before it asks
 // for any of them; what else the image has is there, and so are other images.
 func TestTooManyLayers(t *testing.T) {

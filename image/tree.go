@@ -112,8 +112,7 @@ func (t *Tree) part(ctx context.Context, dir *File) (*part, error) {
 }
 
 // Lookup returns what has the name in the directory dir, nil being the root. The error is
-// iofs.ErrNotExist if nothing has, a *LinkError, which is that too, for a hard link
-// to nothing; syscall.ENOTDIR if dir is no directory; and those of the indexes.
+// iofs.ErrNotExist if nothing has, a *LinkError for a hard link to nothing; syscall.ENOTDIR if dir is no directory; and those of the indexes.
 func (t *Tree) Lookup(ctx context.Context, dir *File, name string) (*File, error) {
 	in, err := t.part(ctx, dir)
 	if err != nil {
@@ -162,7 +161,8 @@ func (t *Tree) file(ctx context.Context, p *part) (*File, error) {
 }
 
 // A LinkError is a hard link to what the layers below have not, or have as a
-// directory. There is no file of its name.
+// directory. There is no file of its name, but nor is it as if the image had none:
+// unpacking the layer fails.
 type LinkError struct {
 	Layer      int
 	Path, Link string
@@ -172,5 +172,5 @@ func (e *LinkError) Error() string {
 	return fmt.Sprintf("layer %d: %.200q is a hard link to %.200q, of which the layers below have no file", e.Layer, e.Path, e.Link)
 }
 
-// Is makes it iofs.ErrNotExist.
-func (e *LinkError) Is(target error) bool { return target == iofs.ErrNotExist }
+// Is makes it syscall.EIO.
+func (e *LinkError) Is(target error) bool { return target == syscall.EIO }
