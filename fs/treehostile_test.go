@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
 	"distfs/image"
@@ -71,6 +72,29 @@ func TestLinkToNothing(t *testing.T) {
 	}
 	m.wantFile(root+"/hidden", []byte("seen\n"))
 	m.wantFile(root+"/good", []byte("a\n"))
+}
+
+// TestHugeManifest does not fetch a manifest of 100 MB. It is an object as any other.
+func TestHugeManifest(t *testing.T) {
+	src := newSource(t)
+	good := addFiles(t, src, gzipped(t, testlayer.Reg("a", "good\n")))
+	huge := src.add(repo, ocispec.MediaTypeImageManifest, make([]byte, 100_000_000))
+	m := mountSource(t, src, nil)
+	dir := repo + "@" + string(huge.desc.Digest)
+	for _, path := range []string{"/rootfs/a", "/layers/0", "/files/a"} {
+		if _, err := call[string, unix.Stat_t](m.agent, "Lstat", m.path(dir+path)); !errors.Is(err, syscall.EIO) {
+			t.Errorf("stat %s = %v, want %v", path, err, syscall.EIO)
+		}
+	}
+	if log := m.log.String(); !strings.Contains(log, string(huge.desc.Digest)) || !strings.Contains(log, "100000000 bytes") {
+		t.Errorf("the log does not say so:\n%s", log)
+	}
+	huge.edit(func(b *blob) {
+		if b.file != nil || len(b.arrived) > 0 {
+			t.Error("it was fetched")
+		}
+	})
+	m.wantFile(good.dir+"/rootfs/a", []byte("good\n"))
 }
 
 // TestTooManyLayers refuses the tree of an image of ten thousand layers before it asks
