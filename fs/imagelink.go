@@ -137,19 +137,15 @@ func (l *layersDir) list(ctx context.Context) ([]entry, error) {
 		return nil, err
 	}
 	var entries []entry
-	all := true
+	indexed := l.d.s.indexed(l.d.loc, manifest)
 	for i := range manifest.Layers {
 		link := l.link(manifest, i)
 		entries = append(entries, entry{name: path.Base(link.path), mode: syscall.S_IFLNK, ino: link.id.ino})
-		switch {
-		case !manifest.IsImage():
-		case l.d.s.indexed(l.d.loc, manifest.Layers[:i+1]):
+		if i < indexed {
 			entries = append(entries, directoryEntry(strconv.Itoa(i), l.tree(manifest, i).identity()))
-		default:
-			all = false
 		}
 	}
-	l.complete.Store(all)
+	l.complete.Store(!manifest.IsImage() || indexed == len(manifest.Layers))
 	return entries, nil
 }
 

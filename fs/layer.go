@@ -241,10 +241,31 @@ func (l *layerFiles) scan(ctx context.Context) (*layer.Index, error) {
 		return nil, err
 	}
 	defer obj.Close()
-	r := &objectReader{ctx: ctx, obj: obj}
-	ix, err := layer.MakeIndex(ctx, r, &layer.Options{TOC: l.desc.Annotations[layer.AnnotationTOC]})
+	for {
+		ix, err := l.scanObject(ctx, obj)
+		if !errors.Is(err, errGivenUp) || ctx.Err() != nil {
+			return ix, err
+		}
+		if err := obj.Verify(ctx); err != nil { // what then is here needs to be waited for no more
+			return nil, err
+		}
+	}
+}
+
+// errGivenUp is that others wait for the memory that a scan takes, and it for its host.
+var errGivenUp = errors.New("the memory for its decoder was wanted")
+
+func (l *layerFiles) scanObject(ctx context.Context, obj Object) (*layer.Index, error) {
+	work, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r := &objectReader{ctx: work, obj: obj}
+	ix, err := layer.MakeIndex(work, r, &layer.Options{
+		TOC: l.desc.Annotations[layer.AnnotationTOC], Cache: l.s.layers.spans, GiveUp: func() { cancel(errGivenUp) },
+	})
 	if err == nil {
 		err = obj.Verify(ctx)
+	} else if context.Cause(work) == errGivenUp { //nolint:errorlint // it is this one
+		return nil, errGivenUp
 	}
 	switch wrong := obj.Bad(); {
 	case wrong != nil:

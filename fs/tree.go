@@ -141,9 +141,6 @@ func (t *tree) lookup(ctx context.Context, dir *image.File, path, name string) (
 		return nil, err
 	}
 	f, err := t.files.Lookup(ctx, dir, name)
-	if nothing, ok := errors.AsType[*image.LinkError](err); ok {
-		t.s.log.Warn("a file is not there", "path", join(path, name), "err", nothing)
-	}
 	if errors.Is(err, iofs.ErrNotExist) {
 		return nil, t.absent()
 	}

@@ -1,10 +1,17 @@
 package fs_test
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+
+	"distfs/image"
 	"distfs/internal/testlayer"
 )
 
@@ -41,4 +48,81 @@ func TestLargeAttributes(t *testing.T) {
 			t.Errorf("%s: %d attributes are listed, %v, want %d", path, n, err, want)
 		}
 	}
+}
+
+// TestLinkToNothing wants a hard link to what the image has not to be an error, as it is
+// to unpacking, and all else to be as it would be without it.
+func TestLinkToNothing(t *testing.T) {
+	src := newSource(t)
+	im := addFiles(t, src,
+		gzipped(t, testlayer.Reg("a", "a\n"), testlayer.Dir("d"), testlayer.Link("gone", "no"), testlayer.Link("hidden", "no")),
+		gzipped(t, testlayer.Link("d/h", "no/where"), testlayer.Link("dir", "d"), testlayer.Reg("hidden", "seen\n"), testlayer.Link("good", "a")))
+	m := mountSource(t, src, nil)
+	root := im.dir + "/rootfs"
+	if got, want := m.list(root), []string{"a", "d", "dir", "gone", "good", "hidden"}; !slices.Equal(got, want) {
+		t.Errorf("the root has %q, want %q", got, want)
+	}
+	for _, name := range []string{"gone", "d/h", "dir"} {
+		if _, err := call[string, unix.Stat_t](m.agent, "Lstat", m.path(root+"/"+name)); !errors.Is(err, syscall.EIO) {
+			t.Errorf("stat %s = %v, want %v", name, err, syscall.EIO)
+		}
+		if log := m.log.String(); !strings.Contains(log, root+"/"+name) {
+			t.Errorf("the log does not say that %s is one:\n%s", name, log)
+		}
+	}
+	m.wantFile(root+"/hidden", []byte("seen\n"))
+	m.wantFile(root+"/good", []byte("a\n"))
+}
+
+// TestHugeManifest does not fetch a manifest of 100 MB. It is an object as any other.
+func TestHugeManifest(t *testing.T) {
+	src := newSource(t)
+	good := addFiles(t, src, gzipped(t, testlayer.Reg("a", "good\n")))
+	huge := src.add(repo, ocispec.MediaTypeImageManifest, make([]byte, 100_000_000))
+	m := mountSource(t, src, nil)
+	dir := repo + "@" + string(huge.desc.Digest)
+	for _, path := range []string{"/rootfs/a", "/layers/0", "/files/a"} {
+		if _, err := call[string, unix.Stat_t](m.agent, "Lstat", m.path(dir+path)); !errors.Is(err, syscall.EIO) {
+			t.Errorf("stat %s = %v, want %v", path, err, syscall.EIO)
+		}
+	}
+	if log := m.log.String(); !strings.Contains(log, string(huge.desc.Digest)) || !strings.Contains(log, "100000000 bytes") {
+		t.Errorf("the log does not say so:\n%s", log)
+	}
+	huge.edit(func(b *blob) {
+		if b.file != nil || len(b.arrived) > 0 {
+			t.Error("it was fetched")
+		}
+	})
+	m.wantFile(good.dir+"/rootfs/a", []byte("good\n"))
+}
+
+// TestTooManyLayers refuses the tree of an image of ten thousand layers before it asks
+// for any of them; what else the image has is there, and so are other images.
+func TestTooManyLayers(t *testing.T) {
+	src := newSource(t)
+	one := gzipped(t, testlayer.Reg("a", "one\n"))
+	most := addFiles(t, src, slices.Repeat([]packed{one}, image.MaxLayers)...)
+	many := addFiles(t, src, slices.Repeat([]packed{one}, 10_000)...)
+	m := mountSource(t, src, nil)
+	m.wantFile(most.dir+"/rootfs/a", []byte("one\n"))
+	src.requests()
+	for _, path := range []string{many.dir + "/rootfs/a", many.dir + "/layers/0/a", many.dir + "/layers/9999/a"} {
+		if _, err := call[string, unix.Stat_t](m.agent, "Lstat", m.path(path)); !errors.Is(err, syscall.EIO) {
+			t.Errorf("stat %s = %v, want %v", path, err, syscall.EIO)
+		}
+	}
+	if log := m.log.String(); !strings.Contains(log, string(many.manifest.desc.Digest)+" has 10000 layers") {
+		t.Errorf("the log does not say so:\n%s", log)
+	}
+	if got := src.requests(); slices.ContainsFunc(got, func(what string) bool { return !strings.Contains(what, string(many.manifest.desc.Digest)) }) {
+		t.Errorf("asked for %q, want the manifest alone", got)
+	}
+	if got, want := m.list(many.dir), []string{"config.json", "layers", "manifest.json"}; !slices.Equal(got, want) {
+		t.Errorf("the image has %q, want %q", got, want)
+	}
+	if got := m.list(many.dir + "/layers"); len(got) != 10_000 {
+		t.Errorf("layers has %d names, want a link for each layer and no tree", len(got))
+	}
+	m.wantFile(many.dir+"/layers/9999.tar.gz", one.blob)
 }

@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"distfs/image"
 	"distfs/layer"
@@ -224,15 +223,20 @@ func (s *server) beside(run func(context.Context)) {
 	})
 }
 
-// imageTree is the tree of a manifest's image.
+// imageTree is the tree of a manifest's image. The error is syscall.EFBIG for one of too
+// many layers, of which nothing is asked.
 func (s *server) imageTree(loc locator.Locator, manifest *document) (*tree, error) {
-	if !manifest.IsImage() {
+	switch n := len(manifest.Layers); {
+	case !manifest.IsImage():
 		return nil, fmt.Errorf("%s is no image of a file system: %w", manifest.dgst, iofs.ErrNotExist)
+	case n > image.MaxLayers:
+		return nil, fmt.Errorf("%s has %d layers, of which no more than %d are shown as one tree: %w", manifest.dgst, n, image.MaxLayers, syscall.EFBIG)
 	}
 	return s.trees.once(treeKey{objectKey{loc, manifest.dgst}, -1}, func() *tree {
 		t := &tree{s: s, loc: loc, of: string(manifest.dgst), layers: make([]*layerFiles, len(manifest.Layers))}
+		tars := &diffIDs{s: s, loc: loc, config: manifest.Config, layers: len(manifest.Layers)}
 		for i, desc := range manifest.Layers {
-			t.layers[i] = s.layer(loc, desc, s.diffID(loc, manifest, i))
+			t.layers[i] = s.layer(loc, desc, func(ctx context.Context) (digest.Digest, error) { return tars.of(ctx, i) })
 		}
 		t.merged = image.NewTree(len(t.layers), func(ctx context.Context, i int) (*layer.Index, error) { return t.layers[i].get(ctx) })
 		t.files = t.merged
@@ -286,33 +290,18 @@ func (l *layersDir) tree(manifest *document, i int) *treeRoot {
 	})
 }
 
-// diffID returns what asks an image's config for the digest of a layer's tar.
-func (s *server) diffID(loc locator.Locator, manifest *document, i int) func(context.Context) (digest.Digest, error) {
-	return func(ctx context.Context) (digest.Digest, error) {
-		if manifest.Config == nil || !image.IsConfig(manifest.Config.MediaType) {
-			return "", nil
-		}
-		config, err := s.readAll(ctx, objectKey{loc, manifest.Config.Digest}, *manifest.Config)
-		if err != nil {
-			return "", err
-		}
-		ids, err := image.DiffIDs(config)
-		if err != nil || i >= len(ids) {
-			return "", err
-		}
-		return ids[i], nil
+// indexed returns how many of an image's layers, from the lowest up, have trees that can be
+// shown without asking anybody: another repository's layer can have made the index.
+func (s *server) indexed(loc locator.Locator, manifest *document) int {
+	if !manifest.IsImage() || len(manifest.Layers) > image.MaxLayers {
+		return 0
 	}
-}
-
-// indexed says whether the trees of these layers can be shown without asking anybody:
-// another repository's layer can have made the index.
-func (s *server) indexed(loc locator.Locator, layers []ocispec.Descriptor) bool {
-	for _, desc := range layers {
+	for i, desc := range manifest.Layers {
 		if _, known := s.src.Known(loc, desc.Digest); !known || !s.src.HasLayerIndex(desc.Digest) {
-			return false
+			return i
 		}
 	}
-	return true
+	return len(manifest.Layers)
 }
 
 // close lets go of the layers that are open.

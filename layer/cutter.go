@@ -67,14 +67,14 @@ func (c *cutter) finish(length int64) []Span {
 
 // cutting returns the stream that r decompresses to, whose reader has c cut r into
 // spans.
-func cutting(r *bufio.Reader, format Format, c *cutter) (io.Reader, error) {
+func cutting(r *bufio.Reader, format Format, c *cutter, w *window, grow func(size int64) error) io.Reader {
 	switch format {
 	case Gzip:
 		c.open.Kind = GzipAt
-		return newGunzip(r, deflateSpan, c, c.point), nil
+		return newGunzip(r, deflateSpan, c, c.point)
 	case Zstd:
 		c.open.Kind = ZstdAt
-		return newFrames(r, c)
+		return newFrames(r, c, w, grow)
 	}
 	return reading(func(p []byte) (int, error) {
 		if c.at-c.open.Off == storedSpan {
@@ -83,7 +83,7 @@ func cutting(r *bufio.Reader, format Format, c *cutter) (io.Reader, error) {
 		n, err := r.Read(p[:min(int64(len(p)), c.open.Off+storedSpan-c.at)])
 		c.use(p[:n])
 		return n, err
-	}), nil
+	})
 }
 
 // point may cut at a point of a gzip stream, in the midst of the byte partial if its

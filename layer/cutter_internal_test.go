@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestWindows keeps no more of windows than a part of what the layer itself has, once
+// TestPointWindows keeps no more of windows than a part of what the layer itself has, once
 // they are many; a member's header, which needs none, begins a span as before.
-func TestWindows(t *testing.T) {
+func TestPointWindows(t *testing.T) {
 	window := make([]byte, historySize)
 	random := rand.NewChaCha8([32]byte{})
 	for _, every := range []int64{1 << 10, 2 << 20} { // bytes of the blob for a point

@@ -27,21 +27,24 @@ const (
 // that takes more than a GiB. When ctx ends, so does the work after the Read of r
 // that is under way.
 func MakeIndex(ctx context.Context, r io.Reader, opts *Options) (*Index, error) {
+	var w *window
+	if opts != nil && opts.Cache != nil {
+		w = opts.Cache.window()
+		w.use(opts.GiveUp)
+		defer w.release()
+	}
 	in := bufio.NewReaderSize(reading(func(p []byte) (int, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		return r.Read(p)
+		return w.reading(func() (int, error) { return r.Read(p) })
 	}), aheadSize)
 	format, err := sniff(in)
 	if err != nil {
 		return nil, err
 	}
 	spans := newCutter()
-	plain, err := cutting(in, format, spans)
-	if err != nil {
-		return nil, err
-	}
+	plain := cutting(in, format, spans, w, w.growing(ctx))
 	pass := pass{tree: newBuilder(), diff: sha256.New(), sum: sha256.New(), holes: maxHolesAll, memory: maxTreeBytes}
 	if err := pass.read(plain, opts); err != nil {
 		if ctx.Err() != nil {

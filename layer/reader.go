@@ -23,6 +23,13 @@ type Options struct {
 	// that says it is an eStargz: see AnnotationTOC. Then the table and the landmarks are
 	// no files of the image. "" means that it is none.
 	TOC string
+
+	// Of MakeIndex: Cache bounds the memory that decompressing takes, over all that share
+	// it; nil does not. GiveUp is called, once, if others wait for that memory while r is
+	// long in coming: then r's Read is to end with an error, and who has the rest of r
+	// come first may begin anew. nil means never.
+	Cache  *Cache
+	GiveUp func()
 }
 
 const (

@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -11,7 +12,6 @@ import (
 	"syscall"
 
 	"github.com/klauspost/compress/flate"
-	"github.com/klauspost/compress/zstd"
 )
 
 // wholeSpan bounds in bytes a span that is held in memory as a whole, as it lies
@@ -53,7 +53,9 @@ func (c *Content) load(ctx context.Context, s *Span) ([]byte, error) {
 	}
 	z := c.gunzips.Get().(*gunzip)
 	defer c.gunzips.Put(z)
-	decoder, err := s.decoder(bytes.NewReader(raw), z)
+	w := c.cache.window()
+	defer w.release()
+	decoder, err := s.decoder(bytes.NewReader(raw), z, w, w.growing(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -98,9 +100,9 @@ func readFull(ctx context.Context, blob Blob, p []byte, off int64) error {
 }
 
 // decoder returns a reader of what the span decodes to, of whose bytes in the blob
-// r is at the first. It may be z.
-func (s *Span) decoder(r io.Reader, z *gunzip) (io.Reader, error) {
-	decoder, err := s.decompress(r, z)
+// r is at the first. It may be z. w and grow are those of newFrames.
+func (s *Span) decoder(r io.Reader, z *gunzip, w *window, grow func(size int64) error) (io.Reader, error) {
+	decoder, err := s.decompress(r, z, w, grow)
 	if err == nil && s.Skip > 0 {
 		_, err = io.CopyN(io.Discard, decoder, s.Skip)
 	}
@@ -110,7 +112,7 @@ func (s *Span) decoder(r io.Reader, z *gunzip) (io.Reader, error) {
 	return decoder, nil
 }
 
-func (s *Span) decompress(r io.Reader, z *gunzip) (io.Reader, error) {
+func (s *Span) decompress(r io.Reader, z *gunzip, w *window, grow func(size int64) error) (io.Reader, error) {
 	switch s.Kind {
 	case Stored:
 		return r, nil
@@ -125,7 +127,7 @@ func (s *Span) decompress(r io.Reader, z *gunzip) (io.Reader, error) {
 		z.resume(r, point{header: true})
 		return z, nil
 	case ZstdAt:
-		return zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(1))
+		return newFrames(bufio.NewReader(r), nil, w, grow), nil
 	}
 	return nil, syscall.EINVAL
 }
