@@ -27,12 +27,7 @@ const (
 // that takes more than a GiB. When ctx ends, so does the work after the Read of r
 // that is under way.
 func MakeIndex(ctx context.Context, r io.Reader, opts *Options) (*Index, error) {
-	in := bufio.NewReaderSize(reading(func(p []byte) (int, error) {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		return r.Read(p)
-	}), aheadSize)
+	in := bufio.NewReaderSize(until(ctx, r), aheadSize)
 	format, err := sniff(in)
 	if err != nil {
 		return nil, err
@@ -43,7 +38,7 @@ func MakeIndex(ctx context.Context, r io.Reader, opts *Options) (*Index, error) 
 		return nil, err
 	}
 	pass := pass{tree: newBuilder(), diff: sha256.New(), sum: sha256.New(), holes: maxHolesAll, memory: maxTreeBytes}
-	if err := pass.read(plain, opts); err != nil {
+	if err := pass.read(until(ctx, plain), opts); err != nil { // of which there can be much without a Read of r
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -62,6 +57,16 @@ func MakeIndex(ctx context.Context, r io.Reader, opts *Options) (*Index, error) 
 type reading func(p []byte) (int, error)
 
 func (f reading) Read(p []byte) (int, error) { return f(p) }
+
+// until is r as long as ctx lasts.
+func until(ctx context.Context, r io.Reader) io.Reader {
+	return reading(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return r.Read(p)
+	})
+}
 
 // A pass is the way through a layer's tar.
 type pass struct {
