@@ -62,7 +62,26 @@ func (s *source) KeepLayerIndex(dgst digest.Digest, write func(io.Writer) error)
 		s.indexes = make(map[digest.Digest][]byte)
 	}
 	s.indexes[dgst] = b.Bytes()
+	s.indexed++
 	return nil
+}
+
+func (s *source) IndexTurn(ctx context.Context, _ locator.Locator, dgst digest.Digest) (done func(), err error) {
+	s.mu.Lock()
+	if s.turns == nil {
+		s.turns = make(map[digest.Digest]chan struct{})
+	}
+	if s.turns[dgst] == nil {
+		s.turns[dgst] = make(chan struct{}, 1)
+	}
+	turn := s.turns[dgst]
+	s.mu.Unlock()
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (s *source) DropLayerIndex(dgst digest.Digest) error {

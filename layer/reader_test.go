@@ -229,8 +229,8 @@ func TestMeta(t *testing.T) {
 		}
 	}
 	for _, toc := range []string{digest.FromString("[]").String(), "sha256:x"} {
-		if entries, _, err := read(bytes.NewReader(b), &layer.Options{TOC: toc}); !errors.Is(err, syscall.EINVAL) {
-			t.Errorf("toc %q, which is another: names %q, error %v, want EINVAL", toc, names(entries), err)
+		if entries, _, err := read(bytes.NewReader(b), &layer.Options{TOC: toc}); !errors.Is(err, syscall.EINVAL) || !errors.Is(err, layer.ErrNoTOC) {
+			t.Errorf("toc %q, which is another: names %q, error %v, want EINVAL and ErrNoTOC", toc, names(entries), err)
 		}
 	}
 }
