@@ -82,8 +82,8 @@ func TestIndexedOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if src.indexed != 1 {
-		t.Errorf("an index was made %d times, want once", src.indexed)
+	if n := src.indexesKept(); n != 1 {
+		t.Errorf("an index was made %d times, want once", n)
 	}
 }
 
@@ -177,7 +177,7 @@ func TestWrongLayer(t *testing.T) {
 	if _, err := m.read(m.path(im.dir + "/rootfs/a")); !errors.Is(err, syscall.EIO) {
 		t.Errorf("a file of what came in its place: %v, want EIO", err)
 	}
-	if src.indexed != 0 {
+	if src.indexesKept() != 0 {
 		t.Error("an index of it is kept")
 	}
 }

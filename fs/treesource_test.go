@@ -96,6 +96,13 @@ func (s *source) OpenFile(_ context.Context, _ locator.Locator, _ digest.Digest,
 	return &fileObject{s: s, dgst: desc.Digest, size: desc.Size, content: content}, nil
 }
 
+// indexesKept is how often an index was kept.
+func (s *source) indexesKept() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.indexed
+}
+
 // filesKept is how many files of layers were verified.
 func (s *source) filesKept() int {
 	s.mu.Lock()
