@@ -11,6 +11,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
+// layerLock is the lock file in which byte useByte(layer) is locked by who makes that layer's index.
+const layerLock = "layers"
+
 // maxLayerIndex is the longest index of a layer, in bytes: some millions of entries.
 const maxLayerIndex = 256 << 20
 
@@ -76,6 +79,28 @@ func (w *bounded) Write(p []byte) (int, error) {
 		return 0, errors.New("it is too long")
 	}
 	return w.Writer.Write(p)
+}
+
+// IndexTurn takes the turn to make the index of the layer dgst, which one has at a time, in this process or another, until done
+// is called or the process ends. ok is false while another has it.
+func (s *Store) IndexTurn(dgst digest.Digest) (done func(), ok bool, err error) {
+	if err := s.checkBlob(dgst); err != nil {
+		return nil, false, err
+	}
+	lock, err := s.openLock(layerLock)
+	if err == nil {
+		ok, err = lock.try(useByte(dgst), 1)
+	}
+	if err != nil {
+		err = fmt.Errorf("index of %s: %w", dgst, bare(err))
+	}
+	if lock != nil && !ok {
+		lock.close()
+	}
+	if !ok {
+		return nil, false, err
+	}
+	return func() { lock.close() }, true, nil
 }
 
 // DropLayerIndex removes the index of the layer dgst, which was found wrong. It need not be there.

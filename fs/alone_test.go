@@ -39,6 +39,13 @@ func TestAlone(t *testing.T) {
 			t.Errorf("one of several readers has %d bytes, %v", len(got), err)
 		}
 	}
+	m.list("etc")
+	requests := m.Stats().Requests
+	for _, kind := range []string{"open", "flush", "opendir"} {
+		if n := requests[kind].Count; n > 1 {
+			t.Errorf("the kernel asked %d times to %s, after it was told that nobody need", n, kind)
+		}
+	}
 }
 
 // readers reads a file several times at once.

@@ -106,6 +106,9 @@ type Source interface {
 	HasLayerIndex(dgst digest.Digest) bool
 	KeepLayerIndex(dgst digest.Digest, write func(io.Writer) error) error
 	DropLayerIndex(dgst digest.Digest) error
+	// IndexTurn returns when nobody else on the store makes the layer's index, and then
+	// nobody does until done is called. Who stands still is not waited for for ever.
+	IndexTurn(ctx context.Context, loc locator.Locator, dgst digest.Digest) (done func(), err error)
 	// OpenFile returns the object of a file in a layer, which is read from content
 	// where it is not kept. It does not wait for its bytes.
 	OpenFile(ctx context.Context, loc locator.Locator, layer digest.Digest, desc ocispec.Descriptor, content Content) (Object, error)

@@ -148,15 +148,33 @@ func contentDigest(ino *layer.Inode) digest.Digest {
 	return digest.NewDigestFromBytes(digest.SHA256, ino.Digest[:])
 }
 
-// load returns the index that is kept, else the one of the layer's table of contents,
-// else the one that reading all of the layer makes.
+// load returns the index that is kept, else makes one, when it is its turn: who had it
+// before, here or in another process, may have made it meanwhile.
 func (l *layerFiles) load(ctx context.Context) (*layer.Index, error) {
-	if ix, err := l.kept(ctx); ix != nil || err != nil {
+	if ix, _, err := l.kept(ctx); ix != nil || err != nil {
 		return ix, err
 	}
 	if l.s.quiet {
 		return nil, errNotHeld
 	}
+	done, err := l.s.src.IndexTurn(ctx, l.loc, l.desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	ix, unfit, err := l.kept(ctx)
+	if ix != nil || err != nil {
+		return ix, err
+	}
+	if unfit != nil {
+		l.s.log.Warn("the kept index is made anew", "layer", l.desc.Digest, "err", unfit)
+	}
+	return l.make(ctx)
+}
+
+// make makes the index of the layer's table of contents, else by reading all of the
+// layer, and has it kept.
+func (l *layerFiles) make(ctx context.Context) (*layer.Index, error) {
 	if !l.s.opts.DistrustTOC && layer.HasTOC(l.desc.Annotations) {
 		ix, err := layer.ReadTOC(ctx, tocBlob{l}, l.desc.Annotations)
 		if err == nil {
@@ -169,7 +187,10 @@ func (l *layerFiles) load(ctx context.Context) (*layer.Index, error) {
 		}
 		l.s.log.Warn("the table of contents does not count", "locator", l.loc.String(), "layer", l.desc.Digest, "err", toc)
 	}
-	ix, err := l.scan(ctx)
+	ix, err := l.scan(ctx, l.desc.Annotations[layer.AnnotationTOC])
+	if hasNoTOC(err) { // it is no eStargz, and all in it are files
+		ix, err = l.scan(ctx, "")
+	}
 	if err == nil {
 		err = l.compareDiffID(ctx, ix)
 	}
@@ -180,14 +201,14 @@ func (l *layerFiles) load(ctx context.Context) (*layer.Index, error) {
 	return ix, nil
 }
 
-// kept returns the index that the store has. Where another repository's layer made
-// it, this one is asked whether it has the layer too.
-func (l *layerFiles) kept(ctx context.Context) (*layer.Index, error) {
+// kept returns the index that the store has, nil if it has none, or says why that one
+// is unfit. Where another repository's layer made it, this one is asked whether it has
+// the layer too.
+func (l *layerFiles) kept(ctx context.Context) (ix *layer.Index, unfit, err error) {
 	b, err := l.s.src.LayerIndex(l.desc.Digest)
 	if errors.Is(err, iofs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
-	var ix *layer.Index
 	if err == nil {
 		own, is := bytes.CutPrefix(b, l.keptHead())
 		if ix, err = layer.DecodeIndex(own); !is {
@@ -195,13 +216,12 @@ func (l *layerFiles) kept(ctx context.Context) (*layer.Index, error) {
 		}
 	}
 	if err != nil {
-		l.s.log.Warn("the kept index is made anew", "layer", l.desc.Digest, "err", err)
-		return nil, nil
+		return nil, err, nil
 	}
 	if l.s.opts.DistrustTOC && ix.View != layer.ViewTar {
-		return nil, nil
+		return nil, nil, nil
 	}
-	return ix, l.answered(ctx)
+	return ix, nil, l.answered(ctx)
 }
 
 // answered returns nil once the repository has answered for the layer.
@@ -234,15 +254,17 @@ func (l *layerFiles) keep(ix *layer.Index) {
 	}
 }
 
-// scan reads all of the layer, and returns its index once the layer's digest matched.
-func (l *layerFiles) scan(ctx context.Context) (*layer.Index, error) {
+// scan reads all of the layer, and returns its index once the layer's digest matched. toc is
+// the digest of the table of contents that makes it an eStargz, "" if it is none. The error
+// is a *tarError where it is the layer's own.
+func (l *layerFiles) scan(ctx context.Context, toc string) (*layer.Index, error) {
 	obj, err := l.s.src.Open(ctx, l.loc, l.desc)
 	if err != nil {
 		return nil, err
 	}
 	defer obj.Close()
 	for {
-		ix, err := l.scanObject(ctx, obj)
+		ix, err := l.scanObject(ctx, obj, toc)
 		if !errors.Is(err, errGivenUp) || ctx.Err() != nil {
 			return ix, err
 		}
@@ -255,12 +277,12 @@ func (l *layerFiles) scan(ctx context.Context) (*layer.Index, error) {
 // errGivenUp is that others wait for the memory that a scan takes, and it for its host.
 var errGivenUp = errors.New("the memory for its decoder was wanted")
 
-func (l *layerFiles) scanObject(ctx context.Context, obj Object) (*layer.Index, error) {
+func (l *layerFiles) scanObject(ctx context.Context, obj Object, toc string) (*layer.Index, error) {
 	work, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r := &objectReader{ctx: work, obj: obj}
 	ix, err := layer.MakeIndex(work, r, &layer.Options{
-		TOC: l.desc.Annotations[layer.AnnotationTOC], Cache: l.s.layers.spans, GiveUp: func() { cancel(errGivenUp) },
+		TOC: toc, Cache: l.s.layers.spans, GiveUp: func() { cancel(errGivenUp) },
 	})
 	if err == nil {
 		err = obj.Verify(ctx)
@@ -273,11 +295,30 @@ func (l *layerFiles) scanObject(ctx context.Context, obj Object) (*layer.Index, 
 	case r.err != nil:
 		return nil, r.err
 	case err != nil && ctx.Err() == nil:
-		return nil, fmt.Errorf("%v: %w", err, syscall.EIO) //nolint:errorlint // of whatever kind it is: the layer can't be read
+		return nil, &tarError{err}
 	case err != nil:
 		return nil, err
 	}
-	return ix, nil
+	return ix, obj.Verify(ctx)
+}
+
+// A tarError is that a layer can't be read, for what is in it. It is syscall.EIO, of
+// whatever kind its cause is.
+type tarError struct{ cause error }
+
+func (e *tarError) Error() string { return e.cause.Error() }
+
+// Is makes it syscall.EIO.
+func (e *tarError) Is(target error) bool { return target == syscall.EIO }
+
+// hasNoTOC says whether a layer can't be read as the eStargz that its descriptor says it is.
+func hasNoTOC(err error) bool {
+	unread, ok := errors.AsType[*tarError](err)
+	if !ok {
+		return false
+	}
+	_, none := errors.AsType[*layer.TOCError](unread.cause)
+	return none
 }
 
 // compareDiffID compares the digest of the layer's tar with the one that the image's

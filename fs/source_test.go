@@ -36,9 +36,11 @@ type source struct {
 	listed []string                        // prefixes whose names were asked for
 
 	indexes map[digest.Digest][]byte // of layers, kept
-	files   int                      // of layers, that are open
-	file    *os.File                 // not nil: what files of layers lie in, as wholes
-	kept    map[digest.Digest]bool   // those that were verified
+	indexed int                      // how often one was kept
+	turns   map[digest.Digest]chan struct{}
+	files   int                    // of layers, that are open
+	file    *os.File               // not nil: what files of layers lie in, as wholes
+	kept    map[digest.Digest]bool // those that were verified
 
 	changed   func([]string) // who watches
 	spoilt    func(digest.Digest)

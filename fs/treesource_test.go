@@ -62,7 +62,26 @@ func (s *source) KeepLayerIndex(dgst digest.Digest, write func(io.Writer) error)
 		s.indexes = make(map[digest.Digest][]byte)
 	}
 	s.indexes[dgst] = b.Bytes()
+	s.indexed++
 	return nil
+}
+
+func (s *source) IndexTurn(ctx context.Context, _ locator.Locator, dgst digest.Digest) (done func(), err error) {
+	s.mu.Lock()
+	if s.turns == nil {
+		s.turns = make(map[digest.Digest]chan struct{})
+	}
+	if s.turns[dgst] == nil {
+		s.turns[dgst] = make(chan struct{}, 1)
+	}
+	turn := s.turns[dgst]
+	s.mu.Unlock()
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (s *source) DropLayerIndex(dgst digest.Digest) error {
@@ -84,6 +103,13 @@ func (s *source) LocalFile(_ locator.Locator, _ digest.Digest, desc ocispec.Desc
 		return desc.Size
 	}
 	return 0
+}
+
+// indexesKept is how often an index was kept.
+func (s *source) indexesKept() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.indexed
 }
 
 // filesKept is how many files of layers were verified.

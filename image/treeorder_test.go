@@ -82,7 +82,7 @@ func TestTreeOfAnyOrder(t *testing.T) {
 	} {
 		var files [][]testlayer.File
 		for _, words := range layers {
-			files = append(files, entries(words))
+			files = append(files, testlayer.Words(words))
 		}
 		want, err := unpack(t, filepath.Join(t.TempDir(), "tree"), tars(t, files)...)
 		if err != nil {

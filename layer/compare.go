@@ -10,7 +10,7 @@ import (
 // tar. It is syscall.EIO.
 type DifferenceError struct {
 	Path string // where they first differ
-	What string // in what: name, type, size, mode, owner, time, link, device, extended attributes, content, or the order of what is below it
+	What string // in what: name (one of the two lacks it), type, size, mode, owner, time, link, device, extended attributes, content, or the order of what is below it
 }
 
 func (e *DifferenceError) Error() string {
@@ -49,13 +49,14 @@ func (c *comparison) dir(a, b uint32) error {
 		}
 		da, db := c.toc.Nodes[a], c.tar.Nodes[b]
 		for i := range max(da.Count, db.Count) {
+			x, y := da.First+i, db.First+i
 			switch {
-			case i >= da.Count:
-				return &DifferenceError{c.tar.Path(db.First + i), "name"}
-			case i >= db.Count || c.toc.Nodes[da.First+i].Name != c.tar.Nodes[db.First+i].Name:
-				return c.differ(da.First+i, "name")
+			case i >= da.Count || i < db.Count && c.tar.Nodes[y].Name < c.toc.Nodes[x].Name:
+				return &DifferenceError{c.tar.Path(y), "name"} // which the table hides
+			case i >= db.Count || c.tar.Nodes[y].Name != c.toc.Nodes[x].Name:
+				return c.differ(x, "name")
 			}
-			next = append(next, [2]uint32{da.First + i, db.First + i})
+			next = append(next, [2]uint32{x, y})
 		}
 	}
 	return nil

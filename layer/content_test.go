@@ -62,6 +62,38 @@ func TestContent(t *testing.T) {
 	}
 }
 
+// TestSpans asks of a gzip no more than the spans in which a file lies, and inflates from
+// the nearest point.
+func TestSpans(t *testing.T) {
+	big := text(9, 40<<20)
+	b := testlayer.Gzip(t, testlayer.Tar(t, testlayer.Reg("first", "content"), testlayer.Reg("big", big), testlayer.Reg("last", "content")))
+	ix := makeIndex(t, b)
+	most := int64(0)
+	for _, s := range ix.Spans {
+		most = max(most, s.Len)
+	}
+	if most > int64(len(b))/5 {
+		t.Fatalf("of %d bytes the longest of %d spans has %d", len(b), len(ix.Spans), most)
+	}
+	for path, off := range map[string]int64{"first": 0, "last": 0, "big": 25 << 20} {
+		counted := &faulty{blob: b}
+		p := make([]byte, 7)
+		if n, err := layer.NewContent(ix, counted, "l", nil).ReadAt(t.Context(), find(t, ix, path), p, off); n < len(p) {
+			t.Fatal(n, err)
+		}
+		want := "content"
+		if path == "big" {
+			want = big[off:][:7]
+		}
+		if string(p) != want {
+			t.Errorf("%s at %d is %q, want %q", path, off, p, want)
+		}
+		if n := counted.bytes.Load(); n > 2*most {
+			t.Errorf("%d bytes were read for 7 of %s, the longest span has %d", n, path, most)
+		}
+	}
+}
+
 // TestReadingOn reads a large span piece by piece and asks the blob for each byte
 // no more than twice.
 func TestReadingOn(t *testing.T) {

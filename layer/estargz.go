@@ -1,6 +1,9 @@
 package layer
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+)
 
 // AnnotationTOC is the annotation by which a layer's descriptor says that it is an
 // eStargz: the digest of its table of contents.
@@ -15,7 +18,8 @@ func isLandmark(e *Entry) bool {
 
 // skip says whether the entry is one that makes the layer an eStargz, and no file of
 // the image. Where the layer's descriptor says that it is one, what has the name of
-// the table of contents must be that: else a file could hide behind it.
+// the table of contents must be that: else a file could hide behind it. The error is
+// a *TOCError where it is not.
 func (r *Reader) skip(e *Entry) (bool, error) {
 	switch {
 	case r.toc == "":
@@ -25,7 +29,11 @@ func (r *Reader) skip(e *Entry) (bool, error) {
 	case e.Name != estargzTOC:
 		return false, nil
 	case e.Kind != File:
-		return false, &refusal{"the table of contents is no file", syscall.EINVAL}
+		return false, &TOCError{&refusal{"what has its name is no file", syscall.EINVAL}}
 	}
-	return true, verifyTOC(r.tar, r.toc)
+	err := verifyTOC(r.tar, r.toc)
+	if wrong, ok := errors.AsType[*refusal](err); ok {
+		return false, &TOCError{wrong}
+	}
+	return err == nil, err
 }

@@ -33,10 +33,8 @@ func MakeIndex(ctx context.Context, r io.Reader, opts *Options) (*Index, error) 
 		w.use(opts.GiveUp)
 		defer w.release()
 	}
+	r = until(ctx, r)
 	in := bufio.NewReaderSize(reading(func(p []byte) (int, error) {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
 		return w.reading(func() (int, error) { return r.Read(p) })
 	}), aheadSize)
 	format, err := sniff(in)
@@ -46,7 +44,7 @@ func MakeIndex(ctx context.Context, r io.Reader, opts *Options) (*Index, error) 
 	spans := newCutter()
 	plain := cutting(in, format, spans, w, w.growing(ctx))
 	pass := pass{tree: newBuilder(), diff: sha256.New(), sum: sha256.New(), holes: maxHolesAll, memory: maxTreeBytes}
-	if err := pass.read(plain, opts); err != nil {
+	if err := pass.read(until(ctx, plain), opts); err != nil { // of which there can be much without a Read of r
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -65,6 +63,16 @@ func MakeIndex(ctx context.Context, r io.Reader, opts *Options) (*Index, error) 
 type reading func(p []byte) (int, error)
 
 func (f reading) Read(p []byte) (int, error) { return f(p) }
+
+// until is r as long as ctx lasts.
+func until(ctx context.Context, r io.Reader) io.Reader {
+	return reading(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return r.Read(p)
+	})
+}
 
 // A pass is the way through a layer's tar.
 type pass struct {
