@@ -130,7 +130,7 @@ func (l *layerFiles) openFile(ctx context.Context, ino *layer.Inode) (Object, er
 	if err := l.bad(); err != nil {
 		return nil, err
 	}
-	part := layerPart{l.reader(), ino}
+	part := layerPart{l.blob, l.reader(), ino}
 	if ino.Digest == ([32]byte{}) {
 		return partObject{part}, nil
 	}
@@ -235,28 +235,37 @@ func (l *layerFiles) keep(ix *layer.Index) {
 }
 
 // scan reads all of the layer, and returns its index once the layer's digest matched.
+// Where it did not, that is tried once more: wrong bytes can be those that an ingest had
+// from before, or that one of several sources sent, and then others come.
 func (l *layerFiles) scan(ctx context.Context) (*layer.Index, error) {
+	ix, bad, err := l.scanOnce(ctx)
+	if bad {
+		ix, _, err = l.scanOnce(ctx)
+	}
+	return ix, err
+}
+
+// scanOnce is scan, and says whether the digest did not match.
+func (l *layerFiles) scanOnce(ctx context.Context) (_ *layer.Index, bad bool, _ error) {
 	obj, err := l.s.src.Open(ctx, l.loc, l.desc)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer obj.Close()
 	r := &objectReader{ctx: ctx, obj: obj}
-	ix, err := layer.MakeIndex(ctx, r, &layer.Options{TOC: l.desc.Annotations[layer.AnnotationTOC]})
-	if err == nil {
-		err = obj.Verify(ctx)
+	ix, unreadable := layer.MakeIndex(ctx, r, &layer.Options{TOC: l.desc.Annotations[layer.AnnotationTOC]})
+	if err = r.err; err == nil {
+		err = obj.Verify(ctx) // of a layer that can't be read too: the bytes can be to blame
 	}
 	switch wrong := obj.Bad(); {
 	case wrong != nil:
-		return nil, wrong
-	case r.err != nil:
-		return nil, r.err
-	case err != nil && ctx.Err() == nil:
-		return nil, fmt.Errorf("%v: %w", err, syscall.EIO) //nolint:errorlint // of whatever kind it is: the layer can't be read
+		return nil, true, wrong
 	case err != nil:
-		return nil, err
+		return nil, false, err
+	case unreadable != nil && ctx.Err() == nil:
+		return nil, false, fmt.Errorf("%v: %w", unreadable, syscall.EIO) //nolint:errorlint // of whatever kind it is: the layer can't be read
 	}
-	return ix, nil
+	return ix, false, unreadable
 }
 
 // compareDiffID compares the digest of the layer's tar with the one that the image's
@@ -281,10 +290,10 @@ type objectReader struct {
 }
 
 func (r *objectReader) Read(p []byte) (int, error) {
-	n := min(int64(len(p)), r.obj.Size()-r.off)
-	if n == 0 {
+	if r.off == r.obj.Size() {
 		return 0, io.EOF
 	}
+	n := min(int64(len(p)), r.obj.Size()-r.off)
 	if r.err = r.obj.Wait(r.ctx, r.off, n); r.err != nil {
 		return 0, r.err
 	}

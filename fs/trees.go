@@ -318,7 +318,6 @@ func (s *server) indexed(loc locator.Locator, layers []ocispec.Descriptor) bool 
 // close lets go of the layers that are open.
 func (ls *layers) close() {
 	for _, l := range ls.recent.collect(func(layerKey) bool { return true }) {
-		l.blob.object.letGo()
-		l.blob.object.idle()
+		l.blob.object.end()
 	}
 }

@@ -5,9 +5,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"fmt"
+	"errors"
 	"io"
-	"syscall"
 )
 
 // A large span is never in memory as a whole, and yet no byte of it is served
@@ -183,7 +182,7 @@ func (c *checked) next() error {
 		return err
 	}
 	if sha256.Sum256(b) != c.pieces[0] {
-		return &blobError{fmt.Errorf("it is not what it was when its digest matched: %w", syscall.EIO)}
+		return &blobError{&DamageError{errors.New("it is not what it was when its digest matched")}}
 	}
 	c.pieces, c.left = c.pieces[1:], c.left-int64(len(b))
 	c.piece.Reset(b)
