@@ -189,16 +189,13 @@ func (l *layerFiles) kept(ctx context.Context) (*layer.Index, error) {
 	}
 	var ix *layer.Index
 	if err == nil {
-		own, is := bytes.CutPrefix(b, l.keptHead())
+		own, is := bytes.CutPrefix(b, l.s.keptHead(l.desc))
 		if ix, err = layer.DecodeIndex(own); !is {
 			err = errAnothers
 		}
 	}
 	if err != nil {
 		l.s.log.Warn("the kept index is made anew", "layer", l.desc.Digest, "err", err)
-		return nil, nil
-	}
-	if l.s.opts.DistrustTOC && ix.View != layer.ViewTar {
 		return nil, nil
 	}
 	return ix, l.answered(ctx)
@@ -214,17 +211,22 @@ func (l *layerFiles) answered(ctx context.Context) error {
 }
 
 // keptHead is what the kept form of an index begins with here: an index does not say
-// of which layer it is, nor by whose word its table of contents counts.
-func (l *layerFiles) keptHead() []byte {
-	return []byte(string(l.desc.Digest) + " " + layer.TOCName(l.desc.Annotations) + "\n")
+// of which layer it is, nor by whose word its table of contents counts, nor that none
+// was to count.
+func (s *server) keptHead(desc ocispec.Descriptor) []byte {
+	toc := layer.TOCName(desc.Annotations)
+	if s.opts.DistrustTOC && toc != "" {
+		toc = "without " + toc
+	}
+	return []byte(string(desc.Digest) + " " + toc + "\n")
 }
 
-var errAnothers = errors.New("it is that of another layer, or of another descriptor of it")
+var errAnothers = errors.New("it is that of another layer, of another descriptor of it, or otherwise trusted")
 
 // keep has the store keep the index. That it can't is no reason not to go on.
 func (l *layerFiles) keep(ix *layer.Index) {
 	err := l.s.src.KeepLayerIndex(l.desc.Digest, func(w io.Writer) error {
-		if _, err := w.Write(l.keptHead()); err != nil {
+		if _, err := w.Write(l.s.keptHead(l.desc)); err != nil {
 			return err
 		}
 		return ix.Encode(w)
