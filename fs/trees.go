@@ -5,6 +5,7 @@ import (
 	"fmt"
 	iofs "io/fs"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -87,6 +88,13 @@ func (r *treeRoot) attributes() attributes {
 	a := directoryAttributes(forever)
 	a.valid = 0
 	return a
+}
+
+// of says whether what is below depends on a layer.
+func (r *treeRoot) of(l *layerFiles) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tree != nil && slices.Contains(r.tree.layers, l)
 }
 
 func (r *treeRoot) itself() *treeDir {
@@ -305,10 +313,10 @@ func (s *server) diffID(loc locator.Locator, manifest *document, i int) func(con
 }
 
 // indexed says whether the trees of these layers can be shown without asking anybody:
-// another repository's layer can have made the index.
+// another repository's layer can have made the index, or another descriptor of it.
 func (s *server) indexed(loc locator.Locator, layers []ocispec.Descriptor) bool {
 	for _, desc := range layers {
-		if _, known := s.src.Known(loc, desc.Digest); !known || !s.src.HasLayerIndex(desc.Digest) {
+		if _, known := s.src.Known(loc, desc.Digest); !known || !s.src.HasLayerIndex(desc.Digest, s.keptHead(desc)) {
 			return false
 		}
 	}
