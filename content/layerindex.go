@@ -1,6 +1,7 @@
 package content
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -121,11 +122,17 @@ func (s *Store) indexPath(dgst digest.Digest) string {
 	return s.path("cache", "index", digestName(dgst)+indexSuffix)
 }
 
-// HasLayerIndex says whether an index is kept for the layer dgst.
-func (s *Store) HasLayerIndex(dgst digest.Digest) bool {
+// HasLayerIndex says whether an index is kept for the layer dgst that begins with head. It is no use of it.
+func (s *Store) HasLayerIndex(dgst digest.Digest, head []byte) bool {
 	if s.checkBlob(dgst) != nil {
 		return false
 	}
-	fi, err := os.Lstat(s.indexPath(dgst))
-	return err == nil && fi.Mode().IsRegular()
+	f, err := os.Open(s.indexPath(dgst))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	b := make([]byte, len(head))
+	_, err = io.ReadFull(f, b)
+	return err == nil && bytes.Equal(b, head)
 }

@@ -37,7 +37,7 @@ func TestLayerIndex(t *testing.T) {
 			t.Errorf("what was used just now went: %v", went)
 		}
 	}
-	if err := s.KeepLayerIndex(layer, writing(make([]byte, 256<<20+1))); err == nil || !s.HasLayerIndex(layer) {
+	if err := s.KeepLayerIndex(layer, writing(make([]byte, 256<<20+1))); err == nil || !s.HasLayerIndex(layer, nil) {
 		t.Error("an index of more than 256 MiB is kept, or the one before it is not")
 	}
 	if err := os.Truncate(path, 256<<20+1); err != nil {

@@ -100,10 +100,10 @@ type Source interface {
 	Range(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor, p []byte, off int64) (int, error)
 
 	// LayerIndex returns the index of a layer that KeepLayerIndex kept. The error is
-	// iofs.ErrNotExist where there is none. HasLayerIndex says whether there is.
-	// KeepLayerIndex keeps what write writes.
+	// iofs.ErrNotExist where there is none. HasLayerIndex says whether there is one
+	// that begins with head. KeepLayerIndex keeps what write writes.
 	LayerIndex(dgst digest.Digest) ([]byte, error)
-	HasLayerIndex(dgst digest.Digest) bool
+	HasLayerIndex(dgst digest.Digest, head []byte) bool
 	KeepLayerIndex(dgst digest.Digest, write func(io.Writer) error) error
 	DropLayerIndex(dgst digest.Digest) error
 	// IndexTurn returns when nobody else on the store makes the layer's index, and then

@@ -92,9 +92,9 @@ func (l *imageLink) find(ctx context.Context) (string, error) {
 	return l.d.blob(0, manifest.Config.Digest), nil
 }
 
-// A layersDir has a link to each layer, lowest first, and of an image of a file system the
-// tree of each. Its names
-// wait for the manifest: what a layer is called depends on its media type.
+// A layersDir has a link to each layer, lowest first, and of an image of a file system
+// the tree of each. Its names wait for the manifest: what a layer is called depends on
+// its media type.
 type layersDir struct {
 	d        *imageDir
 	complete atomic.Bool // all names were listed

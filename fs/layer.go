@@ -8,7 +8,6 @@ import (
 	"io"
 	iofs "io/fs"
 	"sync"
-	"syscall"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -74,6 +73,13 @@ const (
 	spanBudget = 24 << 20
 )
 
+// close lets go of the layers that are open.
+func (ls *layers) close() {
+	for _, l := range ls.recent.collect(func(layerKey) bool { return true }) {
+		l.blob.object.end()
+	}
+}
+
 // get returns the index, made if need be.
 func (l *layerFiles) get(ctx context.Context) (*layer.Index, error) {
 	if ix := l.held(); ix != nil {
@@ -130,7 +136,7 @@ func (l *layerFiles) openFile(ctx context.Context, ino *layer.Inode) (Object, er
 	if err := l.bad(); err != nil {
 		return nil, err
 	}
-	part := layerPart{l.reader(), ino}
+	part := layerPart{l.blob, l.reader(), ino}
 	if ino.Digest == ([32]byte{}) {
 		return partObject{part}, nil
 	}
@@ -210,16 +216,13 @@ func (l *layerFiles) kept(ctx context.Context) (ix *layer.Index, unfit, err erro
 		return nil, nil, nil
 	}
 	if err == nil {
-		own, is := bytes.CutPrefix(b, l.keptHead())
+		own, is := bytes.CutPrefix(b, l.s.keptHead(l.desc))
 		if ix, err = layer.DecodeIndex(own); !is {
 			err = errAnothers
 		}
 	}
 	if err != nil {
 		return nil, err, nil
-	}
-	if l.s.opts.DistrustTOC && ix.View != layer.ViewTar {
-		return nil, nil, nil
 	}
 	return ix, nil, l.answered(ctx)
 }
@@ -234,17 +237,22 @@ func (l *layerFiles) answered(ctx context.Context) error {
 }
 
 // keptHead is what the kept form of an index begins with here: an index does not say
-// of which layer it is, nor by whose word its table of contents counts.
-func (l *layerFiles) keptHead() []byte {
-	return []byte(string(l.desc.Digest) + " " + layer.TOCName(l.desc.Annotations) + "\n")
+// of which layer it is, nor by whose word its table of contents counts, nor that none
+// was to count.
+func (s *server) keptHead(desc ocispec.Descriptor) []byte {
+	toc := layer.TOCName(desc.Annotations)
+	if s.opts.DistrustTOC && layer.HasTOC(desc.Annotations) {
+		toc = "without " + toc
+	}
+	return []byte(string(desc.Digest) + " " + toc + "\n")
 }
 
-var errAnothers = errors.New("it is that of another layer, or of another descriptor of it")
+var errAnothers = errors.New("it is that of another layer, of another descriptor of it, or otherwise trusted")
 
 // keep has the store keep the index. That it can't is no reason not to go on.
 func (l *layerFiles) keep(ix *layer.Index) {
 	err := l.s.src.KeepLayerIndex(l.desc.Digest, func(w io.Writer) error {
-		if _, err := w.Write(l.keptHead()); err != nil {
+		if _, err := w.Write(l.s.keptHead(l.desc)); err != nil {
 			return err
 		}
 		return ix.Encode(w)
@@ -252,109 +260,4 @@ func (l *layerFiles) keep(ix *layer.Index) {
 	if err != nil {
 		l.s.log.Warn("the index is not kept", "layer", l.desc.Digest, "err", err)
 	}
-}
-
-// scan reads all of the layer, and returns its index once the layer's digest matched. toc is
-// the digest of the table of contents that makes it an eStargz, "" if it is none. The error
-// is a *tarError where it is the layer's own.
-func (l *layerFiles) scan(ctx context.Context, toc string) (*layer.Index, error) {
-	obj, err := l.s.src.Open(ctx, l.loc, l.desc)
-	if err != nil {
-		return nil, err
-	}
-	defer obj.Close()
-	for {
-		ix, err := l.scanObject(ctx, obj, toc)
-		if !errors.Is(err, errGivenUp) || ctx.Err() != nil {
-			return ix, err
-		}
-		if err := obj.Verify(ctx); err != nil { // what then is here needs to be waited for no more
-			return nil, err
-		}
-	}
-}
-
-// errGivenUp is that others wait for the memory that a scan takes, and it for its host.
-var errGivenUp = errors.New("the memory for its decoder was wanted")
-
-func (l *layerFiles) scanObject(ctx context.Context, obj Object, toc string) (*layer.Index, error) {
-	work, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	r := &objectReader{ctx: work, obj: obj}
-	ix, err := layer.MakeIndex(work, r, &layer.Options{
-		TOC: toc, Cache: l.s.layers.spans, GiveUp: func() { cancel(errGivenUp) },
-	})
-	if err == nil {
-		err = obj.Verify(ctx)
-	} else if context.Cause(work) == errGivenUp { //nolint:errorlint // it is this one
-		return nil, errGivenUp
-	}
-	switch wrong := obj.Bad(); {
-	case wrong != nil:
-		return nil, wrong
-	case r.err != nil:
-		return nil, r.err
-	case err != nil && ctx.Err() == nil:
-		return nil, &tarError{err}
-	case err != nil:
-		return nil, err
-	}
-	return ix, obj.Verify(ctx)
-}
-
-// A tarError is that a layer can't be read, for what is in it. It is syscall.EIO, of
-// whatever kind its cause is.
-type tarError struct{ cause error }
-
-func (e *tarError) Error() string { return e.cause.Error() }
-
-// Is makes it syscall.EIO.
-func (e *tarError) Is(target error) bool { return target == syscall.EIO }
-
-// hasNoTOC says whether a layer can't be read as the eStargz that its descriptor says it is.
-func hasNoTOC(err error) bool {
-	unread, ok := errors.AsType[*tarError](err)
-	if !ok {
-		return false
-	}
-	_, none := errors.AsType[*layer.TOCError](unread.cause)
-	return none
-}
-
-// compareDiffID compares the digest of the layer's tar with the one that the image's
-// config says, where it says one.
-func (l *layerFiles) compareDiffID(ctx context.Context, ix *layer.Index) error {
-	want, err := l.diffID(ctx)
-	switch {
-	case err != nil:
-		return fmt.Errorf("the image's config: %w", err)
-	case want != "" && want.Algorithm() == digest.SHA256 && want != ix.DiffID:
-		return fmt.Errorf("its tar has the digest %s, and not %s as the image's config says: %w", ix.DiffID, want, syscall.EIO)
-	}
-	return nil
-}
-
-// An objectReader reads an object from its start to its end.
-type objectReader struct {
-	ctx context.Context //nolint:containedctx // io.Reader has none, and this one lives as long as one call
-	obj Object
-	off int64
-	err error // that ended it
-}
-
-func (r *objectReader) Read(p []byte) (int, error) {
-	n := min(int64(len(p)), r.obj.Size()-r.off)
-	if n == 0 {
-		return 0, io.EOF
-	}
-	if r.err = r.obj.Wait(r.ctx, r.off, n); r.err != nil {
-		return 0, r.err
-	}
-	m, err := r.obj.ReadAt(r.ctx, p[:n], r.off)
-	r.off += int64(m)
-	if errors.Is(err, io.EOF) && int64(m) == n {
-		err = nil
-	}
-	r.err = err
-	return m, err
 }

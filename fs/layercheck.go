@@ -132,11 +132,14 @@ func (l *layerFiles) condemn(err error) {
 	if err := l.s.src.DropLayerIndex(l.desc.Digest); err != nil {
 		l.s.log.Warn("the index is not dropped", "layer", l.desc.Digest, "err", err)
 	}
-	for _, n := range l.s.table.all() {
-		if f, ok := n.(interface{ of(l *layerFiles) bool }); ok && f.of(l) {
-			l.s.drop(n)
+	// In a goroutine of its own, for it waits for the reads that are held.
+	l.s.tasks.Go(func() {
+		for _, n := range l.s.table.all() {
+			if f, ok := n.(interface{ of(l *layerFiles) bool }); ok && f.of(l) {
+				l.s.drop(n)
+			}
 		}
-	}
+	})
 }
 
 // bad is not nil once the layer is found not to be what its table of contents says.

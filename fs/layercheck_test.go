@@ -37,6 +37,15 @@ func TestHidingTOC(t *testing.T) {
 	if _, err := m.read(m.path(root + "/seen")); !errors.Is(err, syscall.EIO) {
 		t.Errorf("a file of that layer: %v, want EIO", err)
 	}
+	for ctx := within(t, timeLimit); ; { // until the kernel has dropped the listing that it keeps
+		_, err := call[string, []string](m.agent, "List", m.path(root))
+		if errors.Is(err, syscall.EIO) {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("the root's list: %v, want EIO", err)
+		}
+	}
 	m.wantFile(other.dir+"/rootfs/other", []byte("other\n"))
 	if n := strings.Count(m.log.String(), "is not what its table of contents says"); n != 1 {
 		t.Errorf("the log says it %d times", n)

@@ -63,7 +63,7 @@ func TestProven(t *testing.T) {
 			n, _ := ix.Lookup(0, "f")
 			ino := *ix.Inode(n)
 			ino.Digest = sha256.Sum256([]byte(secret))
-			part := layerPart{layer.NewContent(ix, testlayer.Blob(b), "x", nil), &ino}
+			part := layerPart{nil, layer.NewContent(ix, testlayer.Blob(b), "x", nil), &ino}
 			var p proven
 			var last *keeper
 			open := func(file *os.File) (Object, error) {

@@ -57,6 +57,7 @@ type blob struct {
 	loc     locator.Locator
 	desc    ocispec.Descriptor
 	content []byte // what arrives, which need not have the digest
+	next    []byte // not nil: what arrives for who opens it after that was found
 
 	mu      sync.Mutex
 	known   bool           // the repository answered for it
@@ -425,6 +426,9 @@ func (s *source) Open(ctx context.Context, loc locator.Locator, desc ocispec.Des
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.bad != nil && b.next != nil {
+		b.content, b.next, b.bad = b.next, nil, nil
+	}
 	b.opens++
 	b.all++
 	return &object{b: b}, nil

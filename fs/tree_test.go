@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"distfs/fs"
 	"distfs/internal/testlayer"
 )
 
@@ -228,6 +229,32 @@ func TestLargeFilePasses(t *testing.T) {
 	}
 	if s := m.Stats(); s.Passed == 0 || s.Requests["read"].Count > 0 {
 		t.Errorf("%d opens were passed through, and %d reads came here, want none", s.Passed, s.Requests["read"].Count)
+	}
+}
+
+// TestIndexOfOtherTrust wants a tree not to be listed whose layer has an index by
+// another word: to look at it would have all of the layer fetched.
+func TestIndexOfOtherTrust(t *testing.T) {
+	src := newSource(t)
+	l := estargz(t, testlayer.Reg("a", "a\n"))
+	vouched := addFiles(t, src, l)
+	l.annotations = nil
+	plain := addFiles(t, src, l)
+	mountSource(t, src, nil).wantFile(vouched.dir+"/rootfs/a", []byte("a\n"))
+	for name, c := range map[string]struct {
+		opts *fs.Options
+		im   files
+	}{"another descriptor": {nil, plain}, "no trust": {&fs.Options{DistrustTOC: true}, vouched}} {
+		m := mountSource(t, src, c.opts)
+		m.list(c.im.dir)
+		src.requests()
+		if got, want := m.list(c.im.dir), []string{"config.json", "layers", "manifest.json"}; !slices.Equal(got, want) {
+			t.Errorf("%s: the image has %q, want %q", name, got, want)
+		}
+		m.wantFile(c.im.dir+"/rootfs/a", []byte("a\n"))
+		if got := m.list(c.im.dir); !slices.Contains(got, "rootfs") {
+			t.Errorf("%s: once it was read the image has %q", name, got)
+		}
 	}
 }
 

@@ -103,11 +103,16 @@ func (f *treeContent) fail(off, end int64, err error) {
 
 // A layerPart is a file's content as its layer has it.
 type layerPart struct {
-	content *layer.Content
+	blob    *layerBlob
+	content *layer.Content // of blob
 	inode   *layer.Inode
 }
 
 // ReadAt reads verified bytes, as io.ReaderAt's.
 func (p layerPart) ReadAt(ctx context.Context, b []byte, off int64) (int, error) {
-	return p.content.ReadAt(ctx, p.inode, b, off)
+	n, err := p.content.ReadAt(ctx, p.inode, b, off)
+	if _, damaged := errors.AsType[*layer.DamageError](err); damaged && p.blob.settle(ctx) == nil {
+		return p.content.ReadAt(ctx, p.inode, b, off)
+	}
+	return n, err
 }

@@ -46,9 +46,9 @@ func (s *source) LayerIndex(dgst digest.Digest) ([]byte, error) {
 	return b, nil
 }
 
-func (s *source) HasLayerIndex(dgst digest.Digest) bool {
-	_, err := s.LayerIndex(dgst)
-	return err == nil
+func (s *source) HasLayerIndex(dgst digest.Digest, head []byte) bool {
+	b, err := s.LayerIndex(dgst)
+	return err == nil && bytes.HasPrefix(b, head)
 }
 
 func (s *source) KeepLayerIndex(dgst digest.Digest, write func(io.Writer) error) error {

@@ -48,7 +48,7 @@ func NewContent(ix *Index, blob Blob, id string, cache *Cache) *Content {
 // ReadAt reads from the content of a File of the Index, as io.ReaderAt has it.
 // Every byte was held against the digest of its span before it is returned.
 //
-// The error is syscall.EIO where the blob is not what the index says, that of ctx
+// The error is a *DamageError where the blob is not what the index says, that of ctx
 // when it ends, and else the blob's.
 func (c *Content) ReadAt(ctx context.Context, ino *Inode, p []byte, off int64) (n int, err error) {
 	switch {

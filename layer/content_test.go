@@ -131,7 +131,7 @@ func (f *faulty) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// TestDamage changes a byte here and there: what is read is right or EIO.
+// TestDamage changes a byte here and there: what is read is right or a DamageError.
 func TestDamage(t *testing.T) {
 	big := text(5, 9<<20)
 	plain := testlayer.Tar(t, testlayer.Reg("big", big))
@@ -153,7 +153,8 @@ func TestDamage(t *testing.T) {
 				if err != nil {
 					failed++
 				}
-				if string(got[:n]) != big[off:][:n] || err != nil && !errors.Is(err, syscall.EIO) || err == nil && n < len(got) {
+				_, damaged := errors.AsType[*layer.DamageError](err)
+				if string(got[:n]) != big[off:][:n] || err != nil && !damaged || err == nil && n < len(got) {
 					t.Fatalf("%s, byte %d wrong: %d bytes at %d, %v", name, at, n, off, err)
 				}
 			}
@@ -177,8 +178,8 @@ func TestChange(t *testing.T) {
 		return nil
 	}
 	_, err := layer.NewContent(ix, f, "l", nil).ReadAt(t.Context(), find(t, ix, "big"), make([]byte, 10), 10<<20)
-	if !errors.Is(err, syscall.EIO) {
-		t.Errorf("error %v, want %v", err, syscall.EIO)
+	if _, damaged := errors.AsType[*layer.DamageError](err); !damaged || !errors.Is(err, syscall.EIO) {
+		t.Errorf("error %v, want a DamageError that is %v", err, syscall.EIO)
 	}
 }
 

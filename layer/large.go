@@ -6,9 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
-	"syscall"
 )
 
 // A large span is never in memory as a whole, and yet no byte of it is served
@@ -217,7 +215,7 @@ func (c *checked) next() error {
 		return err
 	}
 	if sha256.Sum256(b) != c.pieces[0] {
-		return &blobError{fmt.Errorf("it is not what it was when its digest matched: %w", syscall.EIO)}
+		return &blobError{&DamageError{errors.New("it is not what it was when its digest matched")}}
 	}
 	c.pieces, c.left = c.pieces[1:], c.left-int64(len(b))
 	c.piece.Reset(b)

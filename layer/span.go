@@ -94,7 +94,7 @@ func readFull(ctx context.Context, blob Blob, p []byte, off int64) error {
 	case n == len(p):
 		return nil
 	case err == nil || errors.Is(err, io.EOF):
-		return fmt.Errorf("the blob ends at %d: %w", off+int64(n), syscall.EIO)
+		return &DamageError{fmt.Errorf("the blob ends at %d", off+int64(n))}
 	}
 	return err
 }
@@ -140,11 +140,11 @@ func (s *Span) check(got sum) error {
 	if s.Decoded {
 		of = "what it decodes to"
 	}
-	return fmt.Errorf("%s has the digest sha256:%x, want sha256:%x: %w", of, got, s.Digest, syscall.EIO)
+	return &DamageError{fmt.Errorf("%s has the digest sha256:%x, want sha256:%x", of, got, s.Digest)}
 }
 
 func (s *Span) sizeError() error {
-	return fmt.Errorf("it decodes to other than %d bytes: %w", s.Size, syscall.EIO)
+	return &DamageError{fmt.Errorf("it decodes to other than %d bytes", s.Size)}
 }
 
 // broken makes of what a decoder says an error of the span. What the blob says
@@ -157,8 +157,18 @@ func (s *Span) broken(err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return s.sizeError()
 	}
-	return fmt.Errorf("%w: %w", err, syscall.EIO)
+	return &DamageError{err}
 }
+
+// A DamageError says that a blob is not what its Index says: one of them is wrong. It
+// is syscall.EIO.
+type DamageError struct{ Err error }
+
+func (e *DamageError) Error() string { return e.Err.Error() }
+func (e *DamageError) Unwrap() error { return e.Err }
+
+// Is makes it syscall.EIO.
+func (e *DamageError) Is(target error) bool { return target == syscall.EIO }
 
 // A blobError is an error of the blob that went through a decoder.
 type blobError struct{ error }

@@ -279,6 +279,19 @@ func (p *program) attach(ctx context.Context, dir string, src *source, m *mountF
 	if m.image == nil {
 		return fs.Mount(dir, src, p.hosts, opts)
 	}
+	// Who interrupts it does not wait for a registry. Of a signal that comes too late
+	// for that, serve hears too.
+	ctx, stop := signal.NotifyContext(ctx, endings()...)
+	defer stop()
+	mounted, err := p.attachImage(ctx, dir, src, m, opts)
+	if err != nil && ctx.Err() != nil {
+		return nil, errInterrupted
+	}
+	return mounted, err
+}
+
+// attachImage mounts the one image that m is for.
+func (p *program) attachImage(ctx context.Context, dir string, src *source, m *mountFlags, opts *fs.Options) (*fs.Mounted, error) {
 	ref, err := src.settle(ctx, *m.image, m.offline)
 	if err != nil {
 		return nil, fmt.Errorf("mount: %w", err)

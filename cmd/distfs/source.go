@@ -69,8 +69,10 @@ func (s *source) OpenFile(ctx context.Context, loc locator.Locator, layer digest
 // LayerIndex is the index of a layer that the store keeps.
 func (s *source) LayerIndex(dgst digest.Digest) ([]byte, error) { return s.store.LayerIndex(dgst) }
 
-// HasLayerIndex says whether it keeps one.
-func (s *source) HasLayerIndex(dgst digest.Digest) bool { return s.store.HasLayerIndex(dgst) }
+// HasLayerIndex says whether it keeps one that begins with head.
+func (s *source) HasLayerIndex(dgst digest.Digest, head []byte) bool {
+	return s.store.HasLayerIndex(dgst, head)
+}
 
 // KeepLayerIndex has it keep one.
 func (s *source) KeepLayerIndex(dgst digest.Digest, write func(io.Writer) error) error {
