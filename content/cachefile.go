@@ -9,6 +9,7 @@ import (
 	iofs "io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -40,6 +41,14 @@ func (s *Store) File(dgst digest.Digest) (*os.File, error) {
 		return nil, fmt.Errorf("file %s: %w", dgst, bare(err))
 	}
 	return f, nil
+}
+
+// HasFile says whether File has something to open, which of an earlier boot need not be right.
+func (s *Store) HasFile(dgst digest.Digest) bool {
+	if s.checkBlob(dgst) != nil {
+		return false
+	}
+	return isWhole(s.filePath(s.boot, dgst)) || slices.ContainsFunc(s.boots, func(boot bootID) bool { return isWhole(s.filePath(boot, dgst)) })
 }
 
 // openWhole opens a file of this boot if it was written to its end.

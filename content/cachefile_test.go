@@ -232,44 +232,6 @@ func writing(b []byte) func(io.Writer) error {
 	}
 }
 
-func TestLayerIndex(t *testing.T) {
-	s := newStore(t)
-	layer := digest.FromString("layer")
-	if _, err := s.LayerIndex(layer); !errors.Is(err, iofs.ErrNotExist) {
-		t.Errorf("LayerIndex = %v, want fs.ErrNotExist", err)
-	}
-	if err := s.DropLayerIndex(layer); err != nil {
-		t.Error(err)
-	}
-	path := filepath.Join(s.Dir(), "cache/index", "sha256-"+layer.Encoded()+".v1")
-	for _, b := range [][]byte{randomBytes(1, 100_000), randomBytes(2, 10), nil} {
-		if err := s.KeepLayerIndex(layer, writing(b)); err != nil {
-			t.Fatal(err)
-		}
-		usedAgo(t, path, time.Hour)
-		if got, err := s.LayerIndex(layer); err != nil || string(got) != string(b) {
-			t.Errorf("LayerIndex = %d bytes, %v, want %d", len(got), err, len(b))
-		}
-		if went := evict(t, s, content.EvictOptions{OlderThan: time.Minute}); len(went) > 0 {
-			t.Errorf("what was used just now went: %v", went)
-		}
-	}
-	if err := s.KeepLayerIndex(layer, writing(make([]byte, 256<<20+1))); err == nil || !s.HasLayerIndex(layer) {
-		t.Error("an index of more than 256 MiB is kept, or the one before it is not")
-	}
-	if err := os.Truncate(path, 256<<20+1); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.LayerIndex(layer); !errors.Is(err, iofs.ErrNotExist) {
-		t.Errorf("LayerIndex of what is too large = %v, want fs.ErrNotExist", err)
-	}
-	if err := s.DropLayerIndex(layer); err != nil {
-		t.Error(err)
-	}
-	wantEmpty(t, filepath.Dir(path))
-	wantEmpty(t, filepath.Join(s.Dir(), "ingest"))
-}
-
 // What is derived goes first, though it was used last; files before an index of the same minute. Hold alone spares it.
 func TestEvictDerivedFirst(t *testing.T) {
 	s := newStore(t)

@@ -7,6 +7,7 @@ import (
 	iofs "io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -71,6 +72,27 @@ func (c *candidate) digest() digest.Digest {
 		return namedDigest(strings.TrimSuffix(c.name, indexSuffix))
 	}
 	return ingestDigest(c.name)
+}
+
+// A Usage is what of one kind a store has.
+type Usage struct {
+	Kind  string // blobs, ingests; files and indexes, made of layers for trees; bad
+	Count int
+	Size  int64 // bytes on disk
+}
+
+// Usage returns what the store has by kind, of each kind, and what is not there as 0.
+func (s *Store) Usage() ([]Usage, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	all := []Usage{kindBlob: {Kind: "blobs"}, kindIngest: {Kind: "ingests"}, kindFile: {Kind: "files"}, kindIndex: {Kind: "indexes"}, kindBad: {Kind: "bad"}}
+	err := s.inventory(func(c candidate) {
+		all[c.kind].Count++
+		all[c.kind].Size += c.size
+	})
+	slices.Reverse(all)
+	return all, err
 }
 
 // size returns the bytes on disk of all that could be evicted. It remembers no names: a mount asks often.

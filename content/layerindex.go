@@ -1,6 +1,7 @@
 package content
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 )
+
+// layerLock is the lock file in which byte useByte(layer) is locked by who makes that layer's index.
+const layerLock = "layers"
 
 // maxLayerIndex is the longest index of a layer, in bytes: some millions of entries.
 const maxLayerIndex = 256 << 20
@@ -78,6 +82,28 @@ func (w *bounded) Write(p []byte) (int, error) {
 	return w.Writer.Write(p)
 }
 
+// IndexTurn takes the turn to make the index of the layer dgst, which one has at a time, in this process or another, until done
+// is called or the process ends. ok is false while another has it.
+func (s *Store) IndexTurn(dgst digest.Digest) (done func(), ok bool, err error) {
+	if err := s.checkBlob(dgst); err != nil {
+		return nil, false, err
+	}
+	lock, err := s.openLock(layerLock)
+	if err == nil {
+		ok, err = lock.try(useByte(dgst), 1)
+	}
+	if err != nil {
+		err = fmt.Errorf("index of %s: %w", dgst, bare(err))
+	}
+	if lock != nil && !ok {
+		lock.close()
+	}
+	if !ok {
+		return nil, false, err
+	}
+	return func() { lock.close() }, true, nil
+}
+
 // DropLayerIndex removes the index of the layer dgst, which was found wrong. It need not be there.
 func (s *Store) DropLayerIndex(dgst digest.Digest) error {
 	if err := s.checkBlob(dgst); err != nil {
@@ -96,11 +122,17 @@ func (s *Store) indexPath(dgst digest.Digest) string {
 	return s.path("cache", "index", digestName(dgst)+indexSuffix)
 }
 
-// HasLayerIndex says whether an index is kept for the layer dgst.
-func (s *Store) HasLayerIndex(dgst digest.Digest) bool {
+// HasLayerIndex says whether an index is kept for the layer dgst that begins with head. It is no use of it.
+func (s *Store) HasLayerIndex(dgst digest.Digest, head []byte) bool {
 	if s.checkBlob(dgst) != nil {
 		return false
 	}
-	fi, err := os.Lstat(s.indexPath(dgst))
-	return err == nil && fi.Mode().IsRegular()
+	f, err := os.Open(s.indexPath(dgst))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	b := make([]byte, len(head))
+	_, err = io.ReadFull(f, b)
+	return err == nil && bytes.Equal(b, head)
 }

@@ -17,15 +17,16 @@ import (
 
 // children are what the test binary does instead of testing, started again by a test that needs another process.
 var children = map[string]func(args []string) error{
-	"fill":   fillChild,
-	"commit": commitChild,
-	"keep":   keepChild,
-	"hold":   holdChild,
-	"cut":    cutChild,
-	"use":    useChild,
-	"evict":  evictChild,
-	"quota":  quotaChild,
-	"image":  imageChild,
+	"fill":     fillChild,
+	"commit":   commitChild,
+	"keep":     keepChild,
+	"indexing": indexingChild,
+	"hold":     holdChild,
+	"cut":      cutChild,
+	"use":      useChild,
+	"evict":    evictChild,
+	"quota":    quotaChild,
+	"image":    imageChild,
 }
 
 func TestMain(m *testing.M) {

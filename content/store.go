@@ -14,6 +14,7 @@
 //	locks/use                      who has which digest open; never unlinked
 //	locks/evict                    the one who evicts, and who removes a blob just then; never unlinked
 //	locks/index                    the one who changes index.json; never unlinked
+//	locks/layers                   who makes the index of which layer; never unlinked
 //	locks/uploads                  who uploads what to which repository; never unlinked
 //	bad/<alg>-<hex>                what lay under this digest and did not have it; for who wants to look, nothing reads it; evicted first
 //	bad.log                        a line for each digest that was moved there, the latest last
@@ -46,7 +47,7 @@
 // locks/<ingest name> byte i is the claim on chunk i, byte 2^62 is held by who hashes and commits, so that it is done once, or by
 // the one writer of an ingest by key, and byte 2^62+1 is held while the ingest is made, opened, committed or discarded.
 // In locks/use the byte that a digest's first 62 bits are is locked by who has the digest open, together with others; and by who
-// evicts it, alone, without waiting.
+// evicts it, alone, without waiting. In locks/layers such a byte is locked by who makes that layer's index.
 // A chunk is written only by who holds its claim, only while the map says that it is absent; so what is there never changes.
 //
 // The map is read where it is mapped and written by pwrite: a full disk is then an error and no signal. What can still end

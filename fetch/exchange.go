@@ -87,7 +87,7 @@ func (r *registry) send(client *auth.Client, req *http.Request) (*http.Response,
 		(errors.Is(err, http.ErrSchemeMismatch) || errors.Is(err, syscall.ECONNREFUSED))
 	r.mu.Unlock()
 	if errors.Is(err, http.ErrSchemeMismatch) && !fall {
-		err = fmt.Errorf("%w (if it is to be asked without TLS: plain_http = true for its [host.\"NAME\"] in the configuration)", err)
+		err = fmt.Errorf("%w (if it is to be asked without TLS: plain_http = true for [host.%q] in the configuration)", err, r.to.Addr)
 	}
 	if !fall {
 		return resp, err

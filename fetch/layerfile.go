@@ -54,7 +54,7 @@ func (f *Fetcher) openFile(loc locator.Locator, layer digest.Digest, desc ocispe
 	defer release()
 	source := &layerFile{layer: layer, src: src}
 	p := &pull{
-		f: f, key: pullKey{"layer:" + layer.String(), desc.Digest}, loc: loc, lane: "layers of " + loc.Host, desc: desc,
+		f: f, key: pullKey{layerOrigin(layer), desc.Digest}, loc: loc, lane: "layers of " + loc.Host, desc: desc,
 		remote: source, source: source, sure: true, known: true,
 	}
 	// Not under the Fetcher's lock: one of an earlier boot is hashed.
@@ -84,6 +84,28 @@ func (f *Fetcher) storedFile(loc locator.Locator, dgst digest.Digest) (*os.File,
 	}
 	return f.store.Blob(dgst)
 }
+
+// LocalFile tells how many bytes of a file's content are kept for who reads it from
+// that layer, all of it also for others. What was kept before the machine was booted
+// counts, though it is hashed when it is opened.
+func (f *Fetcher) LocalFile(loc locator.Locator, layer digest.Digest, desc ocispec.Descriptor) int64 {
+	if f.store.HasFile(desc.Digest) {
+		return desc.Size
+	}
+	if _, ok := f.answered(loc, desc.Digest); ok {
+		if _, err := f.store.Stat(desc.Digest); err == nil {
+			return desc.Size
+		}
+	}
+	s, err := f.store.IngestStatus(desc.Digest, layerOrigin(layer))
+	if err != nil {
+		return 0
+	}
+	return s.Local
+}
+
+// layerOrigin is the origin of the files of a layer.
+func layerOrigin(layer digest.Digest) string { return "layer:" + layer.String() }
 
 // derived says whether p is of a file of a layer.
 func (p *pull) derived() bool { return p.source != nil }

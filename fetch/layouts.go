@@ -53,11 +53,11 @@ func (d layouts) Resolve(_ context.Context, ref locator.Reference, _ []string) (
 		return ocispec.Descriptor{}, err
 	}
 	if found == nil {
-		return ocispec.Descriptor{}, fmt.Errorf("%s: %w in %s", ref, iofs.ErrNotExist, path.Join(string(d), ref.Path, ocispec.ImageIndexFile))
+		return ocispec.Descriptor{}, fmt.Errorf("no such tag in %s: %w", path.Join(string(d), ref.Path, ocispec.ImageIndexFile), iofs.ErrNotExist)
 	}
 	dgst, err := locator.ParseDigest(found.Digest)
 	if err != nil {
-		return ocispec.Descriptor{}, broken("%s: %v", ref, err)
+		return ocispec.Descriptor{}, broken("%s: %v", path.Join(string(d), ref.Path, ocispec.ImageIndexFile), err)
 	}
 	return ocispec.Descriptor{MediaType: found.MediaType, Digest: dgst, Size: found.Size}, nil
 }

@@ -206,11 +206,14 @@ func (f *Fetcher) part(p *pull) {
 	}
 }
 
-// join opens the pull once more, as o would be. Of two sizes that are told of a digest one is
-// wrong: who can be surer of his goes on, and false gives way.
+// join opens the pull once more, as o would be, but not one of wrong bytes. Of two sizes that are told of
+// a digest one is wrong: who can be surer of his goes on, and false gives way.
 func (p *pull) join(o *pull) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.bad != nil {
+		return false, nil
+	}
 	if size := o.desc.Size; p.desc.Size != size {
 		if o.sure && !p.vouched && p.file == nil {
 			return false, nil

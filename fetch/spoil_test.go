@@ -2,6 +2,7 @@ package fetch_test
 
 import (
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -62,5 +63,30 @@ func TestSpoil(t *testing.T) {
 	}
 	if _, err := b.store.CheckBlob(t.Context(), dgst); err != nil {
 		t.Errorf("CheckBlob = %v", err)
+	}
+}
+
+// Who opens an object of which wrong bytes came begins anew, however soon that is, and though another has it open still.
+func TestOpenAfterWrongBytes(t *testing.T) {
+	b := setup(t, nil, nil)
+	for i := range 50 {
+		b.reg.SetFault(testregistry.Fault{Method: http.MethodGet, Kind: testregistry.Blob, Act: testregistry.FlipBit, At: 10, Times: 1})
+		p := random(1000, uint64(i))
+		o, err := b.f.Open(t.Context(), b.loc, ocispec.Descriptor{Digest: b.reg.AddBlob(b.loc.Path, p), Size: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Close()
+		if err := o.Verify(t.Context()); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("Verify of wrong bytes = %v, want EIO", err)
+		}
+		next, err := b.f.Open(t.Context(), b.loc, o.Descriptor())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer next.Close()
+		if err := next.Verify(t.Context()); err != nil {
+			t.Fatalf("Verify by who opened it next, the %dth: %v", i, err)
+		}
 	}
 }

@@ -100,15 +100,20 @@ type Source interface {
 	Range(ctx context.Context, loc locator.Locator, desc ocispec.Descriptor, p []byte, off int64) (int, error)
 
 	// LayerIndex returns the index of a layer that KeepLayerIndex kept. The error is
-	// iofs.ErrNotExist where there is none. HasLayerIndex says whether there is.
-	// KeepLayerIndex keeps what write writes.
+	// iofs.ErrNotExist where there is none. HasLayerIndex says whether there is one
+	// that begins with head. KeepLayerIndex keeps what write writes.
 	LayerIndex(dgst digest.Digest) ([]byte, error)
-	HasLayerIndex(dgst digest.Digest) bool
+	HasLayerIndex(dgst digest.Digest, head []byte) bool
 	KeepLayerIndex(dgst digest.Digest, write func(io.Writer) error) error
 	DropLayerIndex(dgst digest.Digest) error
+	// IndexTurn returns when nobody else on the store makes the layer's index, and then
+	// nobody does until done is called. Who stands still is not waited for for ever.
+	IndexTurn(ctx context.Context, loc locator.Locator, dgst digest.Digest) (done func(), err error)
 	// OpenFile returns the object of a file in a layer, which is read from content
 	// where it is not kept. It does not wait for its bytes.
 	OpenFile(ctx context.Context, loc locator.Locator, layer digest.Digest, desc ocispec.Descriptor, content Content) (Object, error)
+	// LocalFile returns how many bytes of it are kept, beside what is here of the layer.
+	LocalFile(loc locator.Locator, layer digest.Digest, desc ocispec.Descriptor) int64
 
 	// Stream opens what parts of a layer decode to, which a NewStream of the key has
 	// kept: the error is iofs.ErrNotExist where there is none. Of NewStream it is
@@ -180,7 +185,7 @@ type Options struct {
 	Offline       bool             // show what the store holds and nothing else
 	TagTTL        time.Duration    // how long a tag's digest holds; 0 is a minute, < 0 is not at all
 	Verify        Verify           // which reads wait for the digest
-	Platform      ocispec.Platform // of which manifest.json is; the zero value is the host's
+	Platform      ocispec.Platform // of which manifest.json is; the zero value is the host's, see MountImage
 	DistrustTOC   bool             // index every layer's tar, also where it has a table of contents
 	UserOverlay   bool             // mark opaque directories in layers/N by user.overlay.opaque
 	Log           *slog.Logger     // nil discards

@@ -147,7 +147,7 @@ func (d *imageDir) lookup(ctx context.Context, name string) (node, error) {
 		case err != nil:
 			return nil, err
 		case tree.empty():
-			return nil, errNever
+			return nil, errNotNamed
 		}
 		return dir, nil
 	case referrersName:
@@ -183,7 +183,7 @@ func (d *imageDir) list(ctx context.Context) ([]entry, error) {
 			entries = append(entries, d.linkEntry(configName))
 		}
 		entries = append(entries, directoryEntry(layersName, (&layersDir{d: d}).identity()))
-		if manifest.IsImage() && d.s.indexed(d.loc, manifest.Layers) {
+		if manifest.IsImage() && d.s.indexed(d.loc, manifest) == len(manifest.Layers) {
 			entries = append(entries, directoryEntry(rootfsName, d.rootfs().identity()))
 		}
 		kinds = append(kinds, filesName)

@@ -92,9 +92,9 @@ func (l *imageLink) find(ctx context.Context) (string, error) {
 	return l.d.blob(0, manifest.Config.Digest), nil
 }
 
-// A layersDir has a link to each layer, lowest first, and of an image of a file system the
-// tree of each. Its names
-// wait for the manifest: what a layer is called depends on its media type.
+// A layersDir has a link to each layer, lowest first, and of an image of a file system
+// the tree of each. Its names wait for the manifest: what a layer is called depends on
+// its media type.
 type layersDir struct {
 	d        *imageDir
 	complete atomic.Bool // all names were listed
@@ -122,11 +122,11 @@ func (l *layersDir) lookup(ctx context.Context, name string) (node, error) {
 	i, err := strconv.Atoi(number)
 	switch {
 	case err != nil || i < 0 || i >= len(manifest.Layers) || strconv.Itoa(i) != number:
-		return nil, errNever
+		return nil, errNotNamed
 	case suffix == "" && name == number && manifest.IsImage():
 		return l.tree(manifest, i).begin(), nil
 	case l.name(manifest, i) != name:
-		return nil, errNever
+		return nil, errNotNamed
 	}
 	return l.link(manifest, i), nil
 }
@@ -137,19 +137,15 @@ func (l *layersDir) list(ctx context.Context) ([]entry, error) {
 		return nil, err
 	}
 	var entries []entry
-	all := true
+	indexed := l.d.s.indexed(l.d.loc, manifest)
 	for i := range manifest.Layers {
 		link := l.link(manifest, i)
 		entries = append(entries, entry{name: path.Base(link.path), mode: syscall.S_IFLNK, ino: link.id.ino})
-		switch {
-		case !manifest.IsImage():
-		case l.d.s.indexed(l.d.loc, manifest.Layers[:i+1]):
+		if i < indexed {
 			entries = append(entries, directoryEntry(strconv.Itoa(i), l.tree(manifest, i).identity()))
-		default:
-			all = false
 		}
 	}
-	l.complete.Store(all)
+	l.complete.Store(!manifest.IsImage() || indexed == len(manifest.Layers))
 	return entries, nil
 }
 

@@ -14,7 +14,7 @@ import (
 // made.
 type largeFile struct {
 	treeContent
-	object  lingering[Object]
+	object  renewable[Object]
 	backing shared[backing]
 
 	opens  sync.Mutex
@@ -33,6 +33,7 @@ func newLargeFile(n treeNode) *largeFile {
 	f := &largeFile{treeContent: treeContent{treeNode: n}}
 	f.object.open = f.treeContent.open
 	f.object.close = func(o Object) { o.Close() }
+	f.object.spoilt = func(o Object) bool { return o.Bad() != nil }
 	f.backing.open = f.register
 	f.backing.close = func(b backing) {
 		n.t.s.conn.unregister(b.id)
@@ -42,8 +43,7 @@ func newLargeFile(n treeNode) *largeFile {
 }
 
 func (f *largeFile) forgotten() {
-	f.object.letGo()
-	f.object.idle()
+	f.object.end()
 	f.backing.idle()
 }
 
@@ -51,19 +51,19 @@ func (f *largeFile) open(ctx context.Context) (*handle, error) {
 	if err := f.t.bad(); err != nil {
 		return nil, err
 	}
-	obj, err := f.object.acquire(ctx, &f.t.s.tasks)
+	obj, release, err := f.object.acquire(ctx, &f.t.s.tasks)
 	if err != nil {
 		return nil, err
 	}
 	if f.begin(obj) {
 		h, err := f.pass(ctx)
 		if !errors.Is(err, errUnfit) {
-			f.object.release()
+			release()
 			return h, err
 		}
 	}
 	return &handle{flags: fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH, reader: largeReader{f, obj}, release: func() {
-		f.object.release()
+		release()
 		f.end(&f.lazy)
 	}}, nil
 }
@@ -118,11 +118,11 @@ func (f *largeFile) register(ctx context.Context) (backing, error) {
 	if unfit {
 		return backing{}, errUnfit
 	}
-	obj, err := f.object.acquire(ctx, &f.t.s.tasks)
+	obj, releaseObject, err := f.object.acquire(ctx, &f.t.s.tasks)
 	if err != nil {
 		return backing{}, err
 	}
-	defer f.object.release()
+	defer releaseObject()
 	whole := obj.File()
 	if whole == nil {
 		return backing{}, errStale
@@ -145,11 +145,11 @@ func (f *largeFile) register(ctx context.Context) (backing, error) {
 
 // readAlone serves a read of who has no handle.
 func (f *largeFile) readAlone(ctx context.Context, off int64, n int) (fuse.ReadResult, error) {
-	obj, err := f.object.use(ctx, &f.t.s.tasks)
+	obj, release, err := f.object.use(ctx, &f.t.s.tasks)
 	if err != nil {
 		return nil, err
 	}
-	defer f.object.release()
+	defer release()
 	return f.read(ctx, obj, off, n)
 }
 

@@ -8,7 +8,6 @@ import (
 	"io"
 	iofs "io/fs"
 	"sync"
-	"syscall"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -75,6 +74,16 @@ const (
 	spanBudget = 24 << 20
 )
 
+// close lets go of the layers that are open.
+func (ls *layers) close() {
+	for _, l := range ls.recent.collect(func(layerKey) bool { return true }) {
+		l.blob.object.end()
+		if st := l.keeper(); st != nil {
+			st.whole.end()
+		}
+	}
+}
+
 // get returns the index, made if need be.
 func (l *layerFiles) get(ctx context.Context) (*layer.Index, error) {
 	if ix := l.held(); ix != nil {
@@ -140,7 +149,7 @@ func (l *layerFiles) openFile(ctx context.Context, ino *layer.Inode) (Object, er
 	if err := l.bad(); err != nil {
 		return nil, err
 	}
-	part := layerPart{l.reader(), ino}
+	part := layerPart{l.blob, l.reader(), ino}
 	if ino.Digest == ([32]byte{}) {
 		return partObject{part}, nil
 	}
@@ -158,15 +167,33 @@ func contentDigest(ino *layer.Inode) digest.Digest {
 	return digest.NewDigestFromBytes(digest.SHA256, ino.Digest[:])
 }
 
-// load returns the index that is kept, else the one of the layer's table of contents,
-// else the one that reading all of the layer makes.
+// load returns the index that is kept, else makes one, when it is its turn: who had it
+// before, here or in another process, may have made it meanwhile.
 func (l *layerFiles) load(ctx context.Context) (*layer.Index, error) {
-	if ix, err := l.kept(ctx); ix != nil || err != nil {
+	if ix, _, err := l.kept(ctx); ix != nil || err != nil {
 		return ix, err
 	}
 	if l.s.quiet {
 		return nil, errNotHeld
 	}
+	done, err := l.s.src.IndexTurn(ctx, l.loc, l.desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	ix, unfit, err := l.kept(ctx)
+	if ix != nil || err != nil {
+		return ix, err
+	}
+	if unfit != nil {
+		l.s.log.Warn("the kept index is made anew", "layer", l.desc.Digest, "err", unfit)
+	}
+	return l.make(ctx)
+}
+
+// make makes the index of the layer's table of contents, else by reading all of the
+// layer, and has it kept.
+func (l *layerFiles) make(ctx context.Context) (*layer.Index, error) {
 	if !l.s.opts.DistrustTOC && layer.HasTOC(l.desc.Annotations) {
 		ix, err := layer.ReadTOC(ctx, tocBlob{l}, l.desc.Annotations)
 		if err == nil {
@@ -179,7 +206,10 @@ func (l *layerFiles) load(ctx context.Context) (*layer.Index, error) {
 		}
 		l.s.log.Warn("the table of contents does not count", "locator", l.loc.String(), "layer", l.desc.Digest, "err", toc)
 	}
-	ix, err := l.scan(ctx)
+	ix, err := l.scan(ctx, l.desc.Annotations[layer.AnnotationTOC])
+	if hasNoTOC(err) { // it is no eStargz, and all in it are files
+		ix, err = l.scan(ctx, "")
+	}
 	if err == nil {
 		err = l.compareDiffID(ctx, ix)
 	}
@@ -190,28 +220,24 @@ func (l *layerFiles) load(ctx context.Context) (*layer.Index, error) {
 	return ix, nil
 }
 
-// kept returns the index that the store has. Where another repository's layer made
-// it, this one is asked whether it has the layer too.
-func (l *layerFiles) kept(ctx context.Context) (*layer.Index, error) {
+// kept returns the index that the store has, nil if it has none, or says why that one
+// is unfit. Where another repository's layer made it, this one is asked whether it has
+// the layer too.
+func (l *layerFiles) kept(ctx context.Context) (ix *layer.Index, unfit, err error) {
 	b, err := l.s.src.LayerIndex(l.desc.Digest)
 	if errors.Is(err, iofs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
-	var ix *layer.Index
 	if err == nil {
-		own, is := bytes.CutPrefix(b, l.keptHead())
+		own, is := bytes.CutPrefix(b, l.s.keptHead(l.desc))
 		if ix, err = layer.DecodeIndex(own); !is {
 			err = errAnothers
 		}
 	}
 	if err != nil {
-		l.s.log.Warn("the kept index is made anew", "layer", l.desc.Digest, "err", err)
-		return nil, nil
+		return nil, err, nil
 	}
-	if l.s.opts.DistrustTOC && ix.View != layer.ViewTar {
-		return nil, nil
-	}
-	return ix, l.answered(ctx)
+	return ix, nil, l.answered(ctx)
 }
 
 // answered returns nil once the repository has answered for the layer.
@@ -224,17 +250,22 @@ func (l *layerFiles) answered(ctx context.Context) error {
 }
 
 // keptHead is what the kept form of an index begins with here: an index does not say
-// of which layer it is, nor by whose word its table of contents counts.
-func (l *layerFiles) keptHead() []byte {
-	return []byte(string(l.desc.Digest) + " " + layer.TOCName(l.desc.Annotations) + "\n")
+// of which layer it is, nor by whose word its table of contents counts, nor that none
+// was to count.
+func (s *server) keptHead(desc ocispec.Descriptor) []byte {
+	toc := layer.TOCName(desc.Annotations)
+	if s.opts.DistrustTOC && layer.HasTOC(desc.Annotations) {
+		toc = "without " + toc
+	}
+	return []byte(string(desc.Digest) + " " + toc + "\n")
 }
 
-var errAnothers = errors.New("it is that of another layer, or of another descriptor of it")
+var errAnothers = errors.New("it is that of another layer, of another descriptor of it, or otherwise trusted")
 
 // keep has the store keep the index. That it can't is no reason not to go on.
 func (l *layerFiles) keep(ix *layer.Index) {
 	err := l.s.src.KeepLayerIndex(l.desc.Digest, func(w io.Writer) error {
-		if _, err := w.Write(l.keptHead()); err != nil {
+		if _, err := w.Write(l.s.keptHead(l.desc)); err != nil {
 			return err
 		}
 		return ix.Encode(w)
@@ -242,67 +273,4 @@ func (l *layerFiles) keep(ix *layer.Index) {
 	if err != nil {
 		l.s.log.Warn("the index is not kept", "layer", l.desc.Digest, "err", err)
 	}
-}
-
-// scan reads all of the layer, and returns its index once the layer's digest matched.
-func (l *layerFiles) scan(ctx context.Context) (*layer.Index, error) {
-	obj, err := l.s.src.Open(ctx, l.loc, l.desc)
-	if err != nil {
-		return nil, err
-	}
-	defer obj.Close()
-	r := &objectReader{ctx: ctx, obj: obj}
-	ix, err := layer.MakeIndex(ctx, r, &layer.Options{TOC: l.desc.Annotations[layer.AnnotationTOC]})
-	if err == nil {
-		err = obj.Verify(ctx)
-	}
-	switch wrong := obj.Bad(); {
-	case wrong != nil:
-		return nil, wrong
-	case r.err != nil:
-		return nil, r.err
-	case err != nil && ctx.Err() == nil:
-		return nil, fmt.Errorf("%v: %w", err, syscall.EIO) //nolint:errorlint // of whatever kind it is: the layer can't be read
-	case err != nil:
-		return nil, err
-	}
-	return ix, nil
-}
-
-// compareDiffID compares the digest of the layer's tar with the one that the image's
-// config says, where it says one.
-func (l *layerFiles) compareDiffID(ctx context.Context, ix *layer.Index) error {
-	want, err := l.diffID(ctx)
-	switch {
-	case err != nil:
-		return fmt.Errorf("the image's config: %w", err)
-	case want != "" && want.Algorithm() == digest.SHA256 && want != ix.DiffID:
-		return fmt.Errorf("its tar has the digest %s, and not %s as the image's config says: %w", ix.DiffID, want, syscall.EIO)
-	}
-	return nil
-}
-
-// An objectReader reads an object from its start to its end.
-type objectReader struct {
-	ctx context.Context //nolint:containedctx // io.Reader has none, and this one lives as long as one call
-	obj Object
-	off int64
-	err error // that ended it
-}
-
-func (r *objectReader) Read(p []byte) (int, error) {
-	n := min(int64(len(p)), r.obj.Size()-r.off)
-	if n == 0 {
-		return 0, io.EOF
-	}
-	if r.err = r.obj.Wait(r.ctx, r.off, n); r.err != nil {
-		return 0, r.err
-	}
-	m, err := r.obj.ReadAt(r.ctx, p[:n], r.off)
-	r.off += int64(m)
-	if errors.Is(err, io.EOF) && int64(m) == n {
-		err = nil
-	}
-	r.err = err
-	return m, err
 }

@@ -18,7 +18,7 @@ import (
 type layerBlob struct {
 	s      *server
 	size   int64
-	object lingering[Object]
+	object renewable[Object]
 }
 
 var _ = layer.Blob((*layerBlob)(nil))
@@ -27,23 +27,48 @@ func newLayerBlob(s *server, loc locator.Locator, desc ocispec.Descriptor) *laye
 	b := &layerBlob{s: s, size: desc.Size}
 	b.object.open = func(ctx context.Context) (Object, error) { return s.src.OpenSparse(ctx, loc, desc) }
 	b.object.close = func(o Object) { o.Close() }
+	b.object.spoilt = func(o Object) bool { return o.Bad() != nil }
 	return b
 }
 
 func (b *layerBlob) Size() int64 { return b.size }
 
 func (b *layerBlob) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	obj, err := b.object.use(ctx, &b.s.tasks)
-	if err != nil {
-		return 0, b.s.lacking(err)
+	n, bad, err := b.readOnce(ctx, p, off)
+	if bad { // then another one is opened
+		n, _, err = b.readOnce(ctx, p, off)
 	}
-	defer b.object.release()
-	if bad := obj.Bad(); bad != nil {
-		b.object.letGo() // who opens it next gets another one
-		return 0, bad
-	}
-	n, err := obj.ReadAt(ctx, p, off)
 	return n, b.s.lacking(err)
+}
+
+// readOnce also says whether the digest did not match.
+func (b *layerBlob) readOnce(ctx context.Context, p []byte, off int64) (n int, bad bool, err error) {
+	obj, release, err := b.object.use(ctx, &b.s.tasks)
+	if err != nil {
+		return 0, false, err
+	}
+	defer release()
+	n, err = obj.ReadAt(ctx, p, off)
+	if wrong := obj.Bad(); wrong != nil {
+		return 0, true, wrong
+	}
+	return n, false, err
+}
+
+// settle has the layer's digest decide what is wrong where its index says something
+// else than its bytes: wrong bytes, as what an ingest of before can have, are thrown
+// away, and others are here for who reads again. It fetches all of the layer.
+func (b *layerBlob) settle(ctx context.Context) error {
+	obj, release, err := b.object.use(ctx, &b.s.tasks)
+	if err != nil {
+		return err
+	}
+	defer release()
+	err = obj.Verify(ctx)
+	if obj.Bad() != nil {
+		return nil // who reads opens another one
+	}
+	return err
 }
 
 // lacking is err, but of another kind where it says that a layer is not there: that

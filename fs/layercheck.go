@@ -76,7 +76,7 @@ func (l *layerFiles) whole() bool {
 // compare holds a table of contents against the tar. It returns the index as it is from
 // then on, which is kept.
 func (l *layerFiles) compare(ctx context.Context, ix *layer.Index) (*layer.Index, error) {
-	tar, err := l.scan(ctx)
+	tar, err := l.scan(ctx, l.desc.Annotations[layer.AnnotationTOC])
 	if err == nil {
 		err = layer.Compare(ix, tar)
 	}
@@ -89,10 +89,12 @@ func (l *layerFiles) compare(ctx context.Context, ix *layer.Index) (*layer.Index
 	return &held, nil
 }
 
-// differs says whether err is what was found, and not that it can't be looked.
+// differs says whether err is what was found, and not that it can't be looked. Where
+// the tar can't be read for what it says the table is not that of a tar: a file could hide so.
 func differs(err error) bool {
 	_, is := errors.AsType[*layer.DifferenceError](err)
-	return is
+	_, unreadable := errors.AsType[*tarError](err)
+	return is || unreadable
 }
 
 func (c *tocCheck) due() bool {
@@ -130,11 +132,14 @@ func (l *layerFiles) condemn(err error) {
 	if err := l.s.src.DropLayerIndex(l.desc.Digest); err != nil {
 		l.s.log.Warn("the index is not dropped", "layer", l.desc.Digest, "err", err)
 	}
-	for _, n := range l.s.table.all() {
-		if f, ok := n.(interface{ of(l *layerFiles) bool }); ok && f.of(l) {
-			l.s.drop(n)
+	// In a goroutine of its own, for it waits for the reads that are held.
+	l.s.tasks.Go(func() {
+		for _, n := range l.s.table.all() {
+			if f, ok := n.(interface{ of(l *layerFiles) bool }); ok && f.of(l) {
+				l.s.drop(n)
+			}
 		}
-	}
+	})
 }
 
 // bad is not nil once the layer is found not to be what its table of contents says.

@@ -1,6 +1,7 @@
 package fs_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,6 +37,15 @@ func TestHidingTOC(t *testing.T) {
 	if _, err := m.read(m.path(root + "/seen")); !errors.Is(err, syscall.EIO) {
 		t.Errorf("a file of that layer: %v, want EIO", err)
 	}
+	for ctx := within(t, timeLimit); ; { // until the kernel has dropped the listing that it keeps
+		_, err := call[string, []string](m.agent, "List", m.path(root))
+		if errors.Is(err, syscall.EIO) {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("the root's list: %v, want EIO", err)
+		}
+	}
 	m.wantFile(other.dir+"/rootfs/other", []byte("other\n"))
 	if n := strings.Count(m.log.String(), "is not what its table of contents says"); n != 1 {
 		t.Errorf("the log says it %d times", n)
@@ -58,7 +68,7 @@ func TestHidingTOC(t *testing.T) {
 func TestOtherDescriptor(t *testing.T) {
 	src := newSource(t)
 	whole := gzipped(t, testlayer.Reg("seen", "seen\n"), testlayer.Reg("hidden", "hidden\n"))
-	toc := fmt.Sprintf(`{"version":1,"entries":[{"name":"seen","type":"reg","size":5,"mode":420,"offset":0,"digest":%q,"chunkDigest":%q}]}`,
+	toc := fmt.Sprintf(`{"version":1,"entries":[{"name":"seen","type":"reg","size":5,"mode":420,"offset":0,"innerOffset":1536,"digest":%q,"chunkDigest":%q}]}`,
 		digestOf([]byte("seen\n")), digestOf([]byte("seen\n")))
 	b, annotations := testlayer.WithEStargzTOC(t, whole.blob, []byte(toc), 0)
 	vouched := addFiles(t, src, packed{ocispec.MediaTypeImageLayerGzip, b, annotations})
@@ -70,9 +80,39 @@ func TestOtherDescriptor(t *testing.T) {
 	if got, want := m.list(plain.dir+"/rootfs"), []string{"hidden", "seen"}; !slices.Equal(got, want) {
 		t.Errorf("by its tar it has %q, want %q", got, want)
 	}
+	m.wantFile(vouched.dir+"/rootfs/seen", []byte("seen\n")) // by other spans than those of the tar
+	m.wantFile(plain.dir+"/rootfs/hidden", []byte("hidden\n"))
 	next := mountSource(t, src, nil) // which finds what the first one kept
 	if got, want := next.list(plain.dir+"/rootfs"), []string{"hidden", "seen"}; !slices.Equal(got, want) {
 		t.Errorf("in the next mount it has %q, want %q", got, want)
+	}
+}
+
+// TestUnreadableTar wants a layer to be an error once all of it is here if its tar can't be
+// held against its table of contents, for what it has: a file could hide behind that.
+func TestUnreadableTar(t *testing.T) {
+	seen := testlayer.Tar(t, testlayer.Reg("seen", "seen\n"))
+	for name, hides := range map[string][]byte{
+		"an odd type":   append(testlayer.Raw("x", 'Z', nil), testlayer.Tar(t, testlayer.Reg("hidden", ""))...),
+		"another table": testlayer.Tar(t, testlayer.Reg("stargz.index.json", "{}"), testlayer.Reg("hidden", "")),
+		"nonsense":      bytes.Repeat([]byte("nonsense"), 1000),
+	} {
+		src := newSource(t)
+		whole := testlayer.Gzip(t, append(seen[:len(seen)-1024:len(seen)-1024], hides...))
+		toc := fmt.Sprintf(`{"version":1,"entries":[{"name":"seen","type":"reg","size":5,"mode":420,"offset":0,"digest":%q,"chunkDigest":%[1]q}]}`, digestOf([]byte("seen\n")))
+		b, annotations := testlayer.WithEStargzTOC(t, whole, []byte(toc), 0)
+		im := addFiles(t, src, packed{ocispec.MediaTypeImageLayerGzip, b, annotations})
+		m := mountSource(t, src, nil)
+		root := im.dir + "/rootfs"
+		if got, want := m.list(root), []string{"seen"}; !slices.Equal(got, want) {
+			t.Fatalf("%s: the table has %q, want %q", name, got, want)
+		}
+		im.layers[0].complete(t)
+		_, _ = m.read(m.path(root + "/seen")) // which has it looked at
+		awaitEIO(t, m, root+"/nothing")
+		if n := strings.Count(m.log.String(), "is not what its table of contents says"); n != 1 {
+			t.Errorf("%s: the log says it %d times", name, n)
+		}
 	}
 }
 

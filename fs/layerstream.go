@@ -82,12 +82,14 @@ func (st *layerStream) wanted() wantedSpans {
 		}
 		w.span[i] = true
 		w.n++
-		var b [24]byte
-		binary.BigEndian.PutUint64(b[:], uint64(s.Out))
-		binary.BigEndian.PutUint64(b[8:], uint64(s.Size))
-		binary.BigEndian.PutUint64(b[16:], uint64(s.Skip))
-		sum.Write(b[:])
-		sum.Write(s.Digest[:])
+		b := []byte{byte(s.Kind), s.Bits, 0}
+		if s.Decoded {
+			b[2] = 1
+		}
+		for _, n := range []int64{s.Off, s.Len, s.Skip, s.Out, s.Size} {
+			b = binary.BigEndian.AppendUint64(b, uint64(n))
+		}
+		sum.Write(append(b, s.Digest[:]...))
 	}
 	w.key = digest.NewDigest(digest.SHA256, sum)
 	return w

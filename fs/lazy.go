@@ -12,8 +12,8 @@ import (
 )
 
 // lazyEntry is how long the kernel may take a name for a lazy object without
-// asking: a stat then does not come here, and who opens
-// the object a second after it became whole still has the kernel read it.
+// asking: a stat then does not come here, and who opens the object a second after
+// it became whole still has the kernel read it.
 const lazyEntry = time.Second
 
 // A lazy is an object that may be partly here. The kernel keeps its pages, but

@@ -19,6 +19,61 @@ type lingering[T any] struct {
 	lapses time.Time   // when it is let go of; guarded by held
 }
 
+// A renewable is a thing that lingers, and that is opened anew when it is spoilt: who
+// has the old one keeps it. All but mu and what it guards are to be set.
+type renewable[T any] struct {
+	open   func(context.Context) (T, error)
+	close  func(T)
+	spoilt func(T) bool
+
+	mu      sync.Mutex
+	current *lingering[T] // nil before it is first wanted; guarded by mu
+}
+
+// acquire returns the value and what gives it back.
+func (r *renewable[T]) acquire(ctx context.Context, tasks *sync.WaitGroup) (v T, release func(), err error) {
+	return r.take(func(l *lingering[T]) (T, error) { return l.acquire(ctx, tasks) })
+}
+
+// use is acquire for who will use it again.
+func (r *renewable[T]) use(ctx context.Context, tasks *sync.WaitGroup) (v T, release func(), err error) {
+	return r.take(func(l *lingering[T]) (T, error) { return l.use(ctx, tasks) })
+}
+
+func (r *renewable[T]) take(from func(*lingering[T]) (T, error)) (v T, release func(), err error) {
+	l := r.now()
+	if v, err = from(l); err == nil && r.spoilt(v) {
+		r.forsake(l)
+		l.release()
+		l = r.now()
+		v, err = from(l)
+	}
+	return v, l.release, err
+}
+
+func (r *renewable[T]) now() *lingering[T] {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.current == nil {
+		r.current = &lingering[T]{}
+		r.current.open, r.current.close = r.open, r.close
+	}
+	return r.current
+}
+
+// forsake has nobody have old who comes from now on.
+func (r *renewable[T]) forsake(old *lingering[T]) {
+	r.mu.Lock()
+	if r.current == old {
+		r.current = nil
+	}
+	r.mu.Unlock()
+	old.end()
+}
+
+// end lets go of it at once.
+func (r *renewable[T]) end() { r.now().end() }
+
 // use is acquire for who will use it again. release gives it back.
 func (l *lingering[T]) use(ctx context.Context, tasks *sync.WaitGroup) (T, error) {
 	v, err := l.acquire(ctx, tasks)
@@ -50,10 +105,14 @@ func (l *lingering[T]) lapse() {
 	l.release()
 }
 
-// letGo lets go of it at once.
-func (l *lingering[T]) letGo() {
+// end lets go of it at once.
+func (l *lingering[T]) end() {
 	l.held.Lock()
-	l.lapses = time.Time{}
+	if l.lasts != nil {
+		l.lasts.Stop()
+		l.lasts = nil
+		l.release()
+	}
 	l.held.Unlock()
-	l.lapse()
+	l.idle()
 }

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	iofs "io/fs"
 	"path"
@@ -54,7 +55,7 @@ func (l *linkDir) lookup(ctx context.Context, name string) (node, error) {
 	at := all.find(join(l.path, name))
 	switch {
 	case at == nil && l.entry == forever:
-		return nil, errNever
+		return nil, errNotNamed
 	case at == nil:
 		return nil, iofs.ErrNotExist
 	case at.to == "":
@@ -131,10 +132,25 @@ func (d *imageDir) files(ctx context.Context) (*linkTree, error) {
 	tree, names, untitled := titled(manifest.Layers)
 	if len(untitled) > 0 {
 		d.s.log.Warn("files are named by their digests", "path", path.Join(d.path, filesName),
-			"count", len(untitled), "err", bounded(untitled[0]))
+			"count", len(untitled), "err", bounded(reasons(untitled)))
 	}
 	d.s.images.trees.put(k, tree, 1+names)
 	return tree, nil
+}
+
+// maxReasons is how many reasons one line of the log has.
+const maxReasons = 8
+
+// reasons are the first of errs, in one line, and how many more there are.
+func reasons(errs []error) error {
+	said := make([]string, 0, maxReasons+1)
+	for _, err := range errs[:min(len(errs), maxReasons)] {
+		said = append(said, err.Error())
+	}
+	if more := len(errs) - maxReasons; more > 0 {
+		said = append(said, fmt.Sprintf("and %d more", more))
+	}
+	return errors.New(strings.Join(said, "; "))
 }
 
 const (

@@ -219,6 +219,9 @@ func TestFiles(t *testing.T) {
 	if n := strings.Count(log, "named by their digests"); n != 1 || !strings.Contains(log, "count=12") {
 		t.Errorf("the log says %d times that files have no names: %s", n, log)
 	}
+	if !strings.Contains(log, "and 4 more") || strings.Count(log, "title ") != 8 {
+		t.Errorf("the log does not tell the first reasons and how many more there are: %s", log)
+	}
 	for path, kind := range map[string]string{dir + "/files": "directory", dir + "/files/a": "directory", dir + "/files/model.gguf": "link"} {
 		if got := m.info(t, src, path); got.Kind != kind {
 			t.Errorf("%s is of kind %q, want %q", path, got.Kind, kind)

@@ -100,16 +100,22 @@ type forgettable interface {
 
 var (
 	// errNever is that a name can't exist, by grammar.
-	errNever = &neverError{forever}
+	errNever = &neverError{forever, "no such name, by grammar"}
+	// errNotNamed is that an image's manifest, or the index that it is, has nothing
+	// for a name.
+	errNotNamed = &neverError{forever, "the image's manifest has nothing of that name"}
 	// errStale makes the kernel look the path up again, once: what it was told
 	// of the node is no longer how things are.
 	errStale = errors.New("stale inode")
 )
 
 // A neverError is fs.ErrNotExist that may be remembered, and for how long.
-type neverError struct{ holds time.Duration }
+type neverError struct {
+	holds time.Duration
+	why   string
+}
 
-func (*neverError) Error() string { return "no such name, by grammar" }
+func (e *neverError) Error() string { return e.why }
 
 func (*neverError) Is(target error) bool { return syscall.ENOENT.Is(target) }
 

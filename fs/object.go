@@ -109,11 +109,20 @@ func (s *server) object(loc locator.Locator, dgst digest.Digest, path string) (n
 // hint is all that is known of an object without asking: its repository's own
 // word, or hearsay.
 func (s *server) hint(loc locator.Locator, dgst digest.Digest) ocispec.Descriptor {
-	if desc, ok := s.src.Known(loc, dgst); ok {
-		return desc
+	said := s.hearsay(objectKey{loc, dgst})
+	desc, ok := s.src.Known(loc, dgst)
+	switch {
+	case !ok:
+		return said
+	case said.MediaType != "" && desc.MediaType == octets:
+		desc.MediaType = said.MediaType
 	}
-	return s.hearsay(objectKey{loc, dgst})
+	return desc
 }
+
+// octets is the media type of which a manifest knows better: a registry, and a layout,
+// know none of a blob.
+const octets = "application/octet-stream"
 
 // hearsay is what a manifest or a tag says of an object. Its Size is
 // unknownSize where none does.

@@ -29,19 +29,16 @@ func (h processHandle) close() {
 	}
 }
 
-// await returns when the process has ended, or after d.
-func (h processHandle) await(d time.Duration) {
-	if h < 0 {
-		return
-	}
+// await returns when the process has ended, or after d, and whether it has.
+func (h processHandle) await(d time.Duration) bool {
 	for end := time.Now().Add(d); ; {
 		left := time.Until(end)
 		if left <= 0 {
-			return
+			return false
 		}
-		_, err := unix.Poll([]unix.PollFd{{Fd: int32(h), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(h), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
 		if !errors.Is(err, unix.EINTR) {
-			return
+			return n > 0
 		}
 	}
 }

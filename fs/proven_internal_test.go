@@ -37,14 +37,6 @@ func (k *keeper) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	return k.content.ReadAt(ctx, p, off)
 }
 
-type plainBlob []byte
-
-func (b plainBlob) Size() int64 { return int64(len(b)) }
-
-func (b plainBlob) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
-	return bytes.NewReader(b).ReadAt(p, off)
-}
-
 // TestProven has a layer whose table of contents says that a file is one that another
 // layer has, which is kept before the file is opened, after that, or after it was opened
 // once in vain: it gets nothing of it. What the layer has indeed is served by what is
@@ -71,7 +63,7 @@ func TestProven(t *testing.T) {
 			n, _ := ix.Lookup(0, "f")
 			ino := *ix.Inode(n)
 			ino.Digest = sha256.Sum256([]byte(secret))
-			part := layerPart{layer.NewContent(ix, plainBlob(b), "x", nil), &ino}
+			part := layerPart{nil, layer.NewContent(ix, testlayer.Blob(b), "x", nil), &ino}
 			var p proven
 			var last *keeper
 			open := func(file *os.File) (Object, error) {

@@ -167,7 +167,7 @@ func (r *repository) objects() []entry {
 	return entries
 }
 
-// tags are the links of the repository child that are known.
+// tags are the links of the repository child that lead to what is here.
 func (r *repository) tags(child string) []entry {
 	tags, err := r.s.src.Tags(r.locator(child))
 	if err != nil {
@@ -175,7 +175,7 @@ func (r *repository) tags(child string) []entry {
 	}
 	var entries []entry
 	for _, tag := range slices.Sorted(maps.Keys(tags)) {
-		if locator.CheckTag(tag) != nil || len(child)+1+len(tag) > maxName {
+		if locator.CheckTag(tag) != nil || len(child)+1+len(tag) > maxName || !r.s.leads(r.locator(child), tags[tag]) {
 			continue
 		}
 		entries = append(entries, entry{name: child + ":" + tag, mode: syscall.S_IFLNK})

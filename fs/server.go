@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -167,6 +168,22 @@ func (s *server) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut
 
 // maxName is the longest name of a directory's entry, in bytes.
 const maxName = 255
+
+// beside runs what nobody waits for, until the mount ends.
+func (s *server) beside(run func(context.Context)) {
+	s.tasks.Go(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		s.tasks.Go(func() {
+			select {
+			case <-s.ended:
+				cancel()
+			case <-ctx.Done():
+			}
+		})
+		run(ctx)
+	})
+}
 
 // close gives back what the kernel did not: after an abort it sends no release.
 func (s *server) close() {

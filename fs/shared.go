@@ -29,9 +29,13 @@ func (sh *shared[T]) acquire(ctx context.Context, tasks *sync.WaitGroup) (T, err
 			if err == nil {
 				sh.set(v)
 			}
+			if ctx.Err() != nil {
+				sh.idle() // nobody waits for it any more
+			}
 			return struct{}{}, err
 		})
 		if err != nil {
+			sh.idle()
 			var zero T
 			return zero, err
 		}

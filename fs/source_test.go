@@ -36,9 +36,11 @@ type source struct {
 	listed []string                        // prefixes whose names were asked for
 
 	indexes map[digest.Digest][]byte // of layers, kept
-	files   int                      // of layers, that are open
-	file    *os.File                 // not nil: what files of layers lie in, as wholes
-	kept    map[digest.Digest]bool   // those that were verified
+	indexed int                      // how often one was kept
+	turns   map[digest.Digest]chan struct{}
+	files   int                    // of layers, that are open
+	file    *os.File               // not nil: what files of layers lie in, as wholes
+	kept    map[digest.Digest]bool // those that were verified
 	streams streams
 
 	changed   func([]string) // who watches
@@ -56,6 +58,7 @@ type blob struct {
 	loc     locator.Locator
 	desc    ocispec.Descriptor
 	content []byte // what arrives, which need not have the digest
+	next    []byte // not nil: what arrives for who opens it after that was found
 
 	mu      sync.Mutex
 	known   bool           // the repository answered for it
@@ -424,6 +427,9 @@ func (s *source) Open(ctx context.Context, loc locator.Locator, desc ocispec.Des
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.bad != nil && b.next != nil {
+		b.content, b.next, b.bad = b.next, nil, nil
+	}
 	b.opens++
 	b.all++
 	return &object{b: b}, nil

@@ -150,6 +150,9 @@ func (w *walker) info(ctx context.Context, n node) Info {
 		}
 	}
 	about := n
+	if r, ok := n.(*treeRoot); ok {
+		_ = r.ask(ctx) // what is not here is not told
+	}
 	if l, ok := n.(link); ok {
 		if target, err := l.readlink(ctx); err == nil {
 			info.Target = target
@@ -211,6 +214,10 @@ func kindOf(n node) string {
 		return "repository"
 	case *lazy, *whole:
 		return "object"
+	case *treeRoot:
+		if n.only != nil {
+			return "root"
+		}
 	case *imageDir:
 		return "image"
 	case *tagLink:

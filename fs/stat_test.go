@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
 	"distfs/fs"
@@ -97,6 +98,23 @@ func TestStat(t *testing.T) {
 	} {
 		if _, err := m.Stat(path); !errors.Is(err, want) {
 			t.Errorf("Stat(%.20q) = %v, want %v", path, err, want)
+		}
+	}
+}
+
+// TestStatType has a repository answer for a layer without knowing its type, as a
+// directory of layouts does, and the manifest say it.
+func TestStatType(t *testing.T) {
+	src := newSource(t)
+	im := addImage(t, src, 5<<20)
+	im.layer.edit(func(b *blob) { b.known, b.desc.MediaType = true, "application/octet-stream" })
+	m := mountSource(t, src, &fs.Options{Platform: amd64})
+	for _, want := range []string{"application/octet-stream", ocispec.MediaTypeImageLayerGzip} {
+		if got := m.info(t, src, im.layer.path()); got.MediaType != want {
+			t.Errorf("a layer is of type %q, want %q", got.MediaType, want)
+		}
+		if _, err := m.readlink(im.dir + "/layers/0.tar.gz"); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

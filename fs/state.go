@@ -201,7 +201,8 @@ func mountedAt(dir string) (mountInfo, error) {
 // Unmount takes a mount of distfs away from dir, a dead one too. One that is
 // in use it leaves, with an error that says so (for root, syscall.EBUSY). It
 // waits, but not longer than that, for the process that served it to end, which
-// gives the store back.
+// gives the store back. The error is a *ServesOnError, of a mount that is gone
+// from dir, if that process did not end; without a wait that is not asked.
 func Unmount(dir string, wait time.Duration) error {
 	m, err := mountedAt(dir)
 	if err != nil {
@@ -222,6 +223,43 @@ func Unmount(dir string, wait time.Duration) error {
 	if dead {
 		os.Remove(statePath(defaultStateDir(), m))
 	}
-	served.await(wait)
-	return nil
+	if wait == 0 || served < 0 {
+		return nil
+	}
+	on := &ServesOnError{Point: point, PID: pid, At: pointsOf(m.dev)}
+	if len(on.At) == 0 && served.await(wait) {
+		return nil
+	}
+	return on
+}
+
+// pointsOf are where a file system is mounted, as far as this process sees.
+func pointsOf(dev string) []string {
+	mounts, err := readMounts()
+	if err != nil {
+		return nil
+	}
+	var points []string
+	for _, m := range mounts {
+		if m.dev == dev {
+			points = append(points, m.point)
+		}
+	}
+	return points
+}
+
+// A ServesOnError says that a mount is gone from one place, and that its process serves
+// it elsewhere: an overlay has what it was mounted from for itself, and a container a copy.
+type ServesOnError struct {
+	Point string
+	PID   int
+	At    []string // where else this process sees the mount
+}
+
+func (e *ServesOnError) Error() string {
+	where := "an overlay that was mounted from it, or a container, has it in use, or it has yet to give the store back"
+	if len(e.At) > 0 {
+		where = "it is mounted at " + strings.Join(e.At, ", ") + " too"
+	}
+	return fmt.Sprintf("%s is unmounted, but process %d goes on: %s", e.Point, e.PID, where)
 }

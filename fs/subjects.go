@@ -51,6 +51,9 @@ func (s *server) subjects(ctx context.Context, loc locator.Locator) (map[digest.
 			break
 		}
 		doc, err := s.document(ctx, loc, object.Digest)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx) // what is incomplete is not remembered
+		}
 		if err != nil {
 			continue
 		}

@@ -55,6 +55,9 @@ func (t *table) find(ident identity) node {
 func (t *table) id(n node) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.byID[fuse.FUSE_ROOT_ID].node == n {
+		return fuse.FUSE_ROOT_ID
+	}
 	if e := t.byIdent[n.identity()]; e != nil && e.node == n {
 		return e.id
 	}

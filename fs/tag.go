@@ -61,7 +61,7 @@ var (
 // tag returns the link that stands for the tag at present, without asking.
 func (s *server) tag(loc locator.Locator, name locator.Name, path string) (node, error) {
 	if s.opts.Offline {
-		if held, err := s.src.Tags(loc); err != nil || held[name.Tag].Digest == "" {
+		if held, err := s.src.Tags(loc); err != nil || !s.leads(loc, held[name.Tag]) {
 			return nil, iofs.ErrNotExist
 		}
 	}
@@ -79,6 +79,12 @@ func (s *server) tag(loc locator.Locator, name locator.Name, path string) (node,
 	}
 	s.tags.current.put(path, next, 1)
 	return next, nil
+}
+
+// leads says whether what a tag stands for offline is there: its manifest may have been
+// pruned since.
+func (s *server) leads(loc locator.Locator, to ocispec.Descriptor) bool {
+	return to.Digest != "" && s.here(loc, to.Digest)
 }
 
 func (t *tagLink) identity() identity { return t.id }
@@ -145,7 +151,7 @@ func (t *tagLink) ask(ctx context.Context) error {
 func (t *tagLink) resolve(ctx context.Context) error {
 	last := t.lastKnown()
 	if t.s.opts.Offline {
-		if last.Digest == "" {
+		if !t.s.leads(t.loc, last) {
 			return iofs.ErrNotExist
 		}
 		t.bind(last, offlineHolds, false)

@@ -141,9 +141,6 @@ func (t *tree) lookup(ctx context.Context, dir *image.File, path, name string) (
 		return nil, err
 	}
 	f, err := t.files.Lookup(ctx, dir, name)
-	if nothing, ok := errors.AsType[*image.LinkError](err); ok {
-		t.s.log.Warn("a file is not there", "path", join(path, name), "err", nothing)
-	}
 	if errors.Is(err, iofs.ErrNotExist) {
 		return nil, t.absent()
 	}
@@ -156,12 +153,16 @@ func (t *tree) lookup(ctx context.Context, dir *image.File, path, name string) (
 // absent is that a name is not there. Which names a table of contents hides is not
 // known before it was held against the tar.
 func (t *tree) absent() error {
+	absent := &neverError{forever, "no such file in the image"}
+	if t.lower {
+		absent.why = "no such file in the layer"
+	}
 	for _, l := range t.layers {
 		if ix := l.held(); ix != nil && ix.View == layer.ViewTOC {
-			return &neverError{unsureHolds}
+			absent.holds = unsureHolds
 		}
 	}
-	return errNever
+	return absent
 }
 
 // unsureHolds is for how long the kernel may remember that a name is not there which

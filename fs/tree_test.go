@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"distfs/fs"
 	"distfs/internal/testlayer"
 )
 
@@ -192,6 +193,69 @@ func TestOthersIndex(t *testing.T) {
 		t.Errorf("a walk asked %q", got)
 	}
 	m.wantFile(dir+"/rootfs/a", []byte("a\n"))
+
+	const without = "reg.example/team/without" // that layer
+	lacking := src.add(without, im.manifest.desc.MediaType, im.manifest.content)
+	src.add(without, ocispec.MediaTypeImageConfig, src.get(im.manifest.loc, digestOf([]byte(`{"architecture":"amd64","os":"linux"}`))).content)
+	if _, err := m.read(m.path(without + "@" + string(lacking.desc.Digest) + "/rootfs/a")); !errors.Is(err, syscall.EIO) {
+		t.Errorf("a file of a layer that the repository lacks, and another one has: %v, want EIO", err)
+	}
+}
+
+// TestLargeFilePasses has the kernel itself read a large file that is here, all who open
+// it at a time alike.
+func TestLargeFilePasses(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root has files read by the kernel itself")
+	}
+	src := newSource(t)
+	large := string(content(5, 3<<20+5))
+	im := addFiles(t, src, gzipped(t, testlayer.Reg("large", large), testlayer.Reg("small", "small")))
+	f, err := os.CreateTemp(t.TempDir(), "blob-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if _, err := f.WriteString(large); err != nil {
+		t.Fatal(err)
+	}
+	src.file = f
+	m := mountSource(t, src, nil)
+	read := readers(m, im.dir+"/rootfs/large", len(large))
+	for range 4 {
+		if got, err := read(); err != nil || !bytes.Equal(got, []byte(large)) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+	}
+	if s := m.Stats(); s.Passed == 0 || s.Requests["read"].Count > 0 {
+		t.Errorf("%d opens were passed through, and %d reads came here, want none", s.Passed, s.Requests["read"].Count)
+	}
+}
+
+// TestIndexOfOtherTrust wants a tree not to be listed whose layer has an index by
+// another word: to look at it would have all of the layer fetched.
+func TestIndexOfOtherTrust(t *testing.T) {
+	src := newSource(t)
+	l := estargz(t, testlayer.Reg("a", "a\n"))
+	vouched := addFiles(t, src, l)
+	l.annotations = nil
+	plain := addFiles(t, src, l)
+	mountSource(t, src, nil).wantFile(vouched.dir+"/rootfs/a", []byte("a\n"))
+	for name, c := range map[string]struct {
+		opts *fs.Options
+		im   files
+	}{"another descriptor": {nil, plain}, "no trust": {&fs.Options{DistrustTOC: true}, vouched}} {
+		m := mountSource(t, src, c.opts)
+		m.list(c.im.dir)
+		src.requests()
+		if got, want := m.list(c.im.dir), []string{"config.json", "layers", "manifest.json"}; !slices.Equal(got, want) {
+			t.Errorf("%s: the image has %q, want %q", name, got, want)
+		}
+		m.wantFile(c.im.dir+"/rootfs/a", []byte("a\n"))
+		if got := m.list(c.im.dir); !slices.Contains(got, "rootfs") {
+			t.Errorf("%s: once it was read the image has %q", name, got)
+		}
+	}
 }
 
 // TestUpperDecides wants a path that the upper layer decides to be answered while the

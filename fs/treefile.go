@@ -46,11 +46,12 @@ type treeContent struct {
 // open opens the file's content.
 func (f *treeContent) open(ctx context.Context) (Object, error) {
 	l, ino := f.t.layers[f.file.Layer], f.file.Inode()
-	if ino.Size < passFrom {
+	if l.inStream(ino) {
 		has := l.keeper().has(ctx, ino)
-		if has || l.harvest.goesOn() && !l.held().Streamed() {
+		if has || l.harvest.goesOn() {
+			l.check()
 			l.opened(ino, has)
-			return partObject{layerPart{l.reader(), ino}}, l.bad()
+			return partObject{layerPart{l.blob, l.reader(), ino}}, l.bad()
 		}
 	}
 	obj, err := l.openFile(ctx, ino)
@@ -58,6 +59,14 @@ func (f *treeContent) open(ctx context.Context) (Object, error) {
 		l.opened(ino, obj.File() != nil)
 	}
 	return obj, err
+}
+
+// inStream says whether a file can be read out of what the layer's stream keeps: whatever
+// is there was held against the digests of spans, which of a table of contents need not
+// be the file's.
+func (l *layerFiles) inStream(ino *layer.Inode) bool {
+	ix := l.held()
+	return ino.Size < passFrom && !ix.Streamed() && (ix.View != layer.ViewTOC || ix.Verifies(ino))
 }
 
 // read reads the file's content. All of it was verified, by the digest of the file or
@@ -110,11 +119,16 @@ func (f *treeContent) fail(off, end int64, err error) {
 
 // A layerPart is a file's content as its layer has it.
 type layerPart struct {
-	content *layer.Content
+	blob    *layerBlob
+	content *layer.Content // of blob
 	inode   *layer.Inode
 }
 
 // ReadAt reads verified bytes, as io.ReaderAt's.
 func (p layerPart) ReadAt(ctx context.Context, b []byte, off int64) (int, error) {
-	return p.content.ReadAt(ctx, p.inode, b, off)
+	n, err := p.content.ReadAt(ctx, p.inode, b, off)
+	if _, damaged := errors.AsType[*layer.DamageError](err); damaged && p.blob.settle(ctx) == nil {
+		return p.content.ReadAt(ctx, p.inode, b, off)
+	}
+	return n, err
 }

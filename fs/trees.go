@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"distfs/image"
 	"distfs/layer"
@@ -45,188 +44,20 @@ func (ts *trees) once(k treeKey, make func() *tree) *tree {
 	return t
 }
 
-// A treeRoot is where a tree begins: rootfs, or layers/N. That it is there is told by
-// grammar; what it is, by the manifest and the layers' indexes.
-type treeRoot struct {
-	s    *server
-	path string
-	id   identity
-	find func(ctx context.Context) (*tree, error) // asks for what it is of
-
-	finding flight[*tree]
-	asking  flight[struct{}]
-
-	mu   sync.Mutex
-	tree *tree    // nil until it is found; guarded by mu
-	dir  *treeDir // the root itself, nil until its attributes are asked for; guarded by mu
-}
-
-var (
-	_ = asker((*treeRoot)(nil))
-	_ = directory((*treeRoot)(nil))
-	_ = settledDir((*treeRoot)(nil))
-	_ = attributed((*treeRoot)(nil))
-	_ = listed((*treeRoot)(nil))
-)
-
-func newTreeRoot(s *server, path string, find func(context.Context) (*tree, error)) *treeRoot {
-	return &treeRoot{s: s, path: path, id: identifyDirectory(path), find: find}
-}
-
-func (r *treeRoot) identity() identity { return r.id }
-
-func (r *treeRoot) String() string { return r.path }
-
-func (*treeRoot) settled() bool { return true }
-
-func (r *treeRoot) attributes() attributes {
-	if dir := r.itself(); dir != nil {
-		return dir.attributes()
-	}
-	a := directoryAttributes(forever)
-	a.valid = 0
-	return a
-}
-
-func (r *treeRoot) itself() *treeDir {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.dir
-}
-
-// found returns the tree. It waits for the manifest.
-func (r *treeRoot) found(ctx context.Context) (*tree, error) {
-	r.mu.Lock()
-	t := r.tree
-	r.mu.Unlock()
-	if t != nil {
-		return t, nil
-	}
-	return r.finding.do(ctx, &r.s.tasks, func(ctx context.Context) (*tree, error) {
-		t, err := r.find(ctx)
-		if err == nil {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.tree = t
-		}
-		return t, err
-	})
-}
-
-// ask waits for what the layers say of the root: all of them, often.
-func (r *treeRoot) ask(ctx context.Context) error {
-	_, err := r.asking.do(ctx, &r.s.tasks, func(ctx context.Context) (struct{}, error) { return struct{}{}, r.askNow(ctx) })
-	return err
-}
-
-func (r *treeRoot) askNow(ctx context.Context) error {
-	t, err := r.found(ctx)
-	if err != nil {
-		return err
-	}
-	if err := t.bad(); err != nil {
-		return err
-	}
-	f, err := t.files.Root(ctx)
-	if err != nil {
-		return err
-	}
-	n, err := t.node(ctx, f, "", r.path)
-	if err != nil {
-		return err
-	}
-	dir, ok := n.(*treeDir)
-	if !ok {
-		return fmt.Errorf("the root is no directory: %w", syscall.EIO)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.dir = dir
-	return nil
-}
-
-func (r *treeRoot) lookup(ctx context.Context, name string) (node, error) {
-	t, err := r.found(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return t.lookup(ctx, nil, r.path, name)
-}
-
-func (r *treeRoot) list(ctx context.Context) ([]entry, error) {
-	t, err := r.found(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return t.list(ctx, nil, r.path)
-}
-
-func (r *treeRoot) xattr(name string) (string, error) {
-	dir := r.itself()
-	if dir == nil {
-		return "", syscall.ENODATA
-	}
-	return dir.xattr(name)
-}
-
-func (r *treeRoot) xattrs() []string {
-	if dir := r.itself(); dir != nil {
-		return dir.xattrs()
-	}
-	return nil
-}
-
-// rootfs returns the merged tree of the chosen platform.
-func (d *imageDir) rootfs() *treeRoot {
-	path := join(d.path, rootfsName)
-	return newTreeRoot(d.s, path, func(ctx context.Context) (*tree, error) {
-		manifest, err := d.manifest(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return d.s.imageTree(d.loc, manifest)
-	})
-}
-
-// begin has the tree made, without waiting for it.
-func (r *treeRoot) begin() *treeRoot {
-	if r.s.quiet {
-		return r
-	}
-	r.s.beside(func(ctx context.Context) {
-		// Who waits for it hears of an error, and writes it into the log.
-		if t, err := r.found(ctx); err == nil {
-			t.beginAll(ctx)
-		}
-	})
-	return r
-}
-
-// beside runs what nobody waits for, until the mount ends.
-func (s *server) beside(run func(context.Context)) {
-	s.tasks.Go(func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		s.tasks.Go(func() {
-			select {
-			case <-s.ended:
-				cancel()
-			case <-ctx.Done():
-			}
-		})
-		run(ctx)
-	})
-}
-
-// imageTree is the tree of a manifest's image.
+// imageTree is the tree of a manifest's image. The error is syscall.EFBIG for one of too
+// many layers, of which nothing is asked.
 func (s *server) imageTree(loc locator.Locator, manifest *document) (*tree, error) {
-	if !manifest.IsImage() {
+	switch n := len(manifest.Layers); {
+	case !manifest.IsImage():
 		return nil, fmt.Errorf("%s is no image of a file system: %w", manifest.dgst, iofs.ErrNotExist)
+	case n > image.MaxLayers:
+		return nil, fmt.Errorf("%s has %d layers, of which no more than %d are shown as one tree: %w", manifest.dgst, n, image.MaxLayers, syscall.EFBIG)
 	}
 	return s.trees.once(treeKey{objectKey{loc, manifest.dgst}, -1}, func() *tree {
 		t := &tree{s: s, loc: loc, of: string(manifest.dgst), layers: make([]*layerFiles, len(manifest.Layers))}
+		tars := &diffIDs{s: s, loc: loc, config: manifest.Config, layers: len(manifest.Layers)}
 		for i, desc := range manifest.Layers {
-			t.layers[i] = s.layer(loc, desc, s.diffID(loc, manifest, i))
+			t.layers[i] = s.layer(loc, desc, func(ctx context.Context) (digest.Digest, error) { return tars.of(ctx, i) })
 		}
 		t.merged = image.NewTree(len(t.layers), func(ctx context.Context, i int) (*layer.Index, error) { return t.layers[i].get(ctx) })
 		t.files = t.merged
@@ -272,47 +103,17 @@ func (t *tree) beginAll(ctx context.Context) {
 	}
 }
 
-// tree returns the tree of the i-th layer.
-func (l *layersDir) tree(manifest *document, i int) *treeRoot {
-	path := l.String() + "/" + strconv.Itoa(i)
-	return newTreeRoot(l.d.s, path, func(context.Context) (*tree, error) {
-		return l.d.s.layerTree(l.d.loc, manifest, i)
-	})
-}
-
-// diffID returns what asks an image's config for the digest of a layer's tar.
-func (s *server) diffID(loc locator.Locator, manifest *document, i int) func(context.Context) (digest.Digest, error) {
-	return func(ctx context.Context) (digest.Digest, error) {
-		if manifest.Config == nil || !image.IsConfig(manifest.Config.MediaType) {
-			return "", nil
-		}
-		config, err := s.readAll(ctx, objectKey{loc, manifest.Config.Digest}, *manifest.Config)
-		if err != nil {
-			return "", err
-		}
-		ids, err := image.DiffIDs(config)
-		if err != nil || i >= len(ids) {
-			return "", err
-		}
-		return ids[i], nil
+// indexed returns how many of an image's layers, from the lowest up, have trees that can be
+// shown without asking anybody: another repository's layer can have made the index, or
+// another descriptor of it.
+func (s *server) indexed(loc locator.Locator, manifest *document) int {
+	if !manifest.IsImage() || len(manifest.Layers) > image.MaxLayers {
+		return 0
 	}
-}
-
-// indexed says whether the trees of these layers can be shown without asking anybody:
-// another repository's layer can have made the index.
-func (s *server) indexed(loc locator.Locator, layers []ocispec.Descriptor) bool {
-	for _, desc := range layers {
-		if _, known := s.src.Known(loc, desc.Digest); !known || !s.src.HasLayerIndex(desc.Digest) {
-			return false
+	for i, desc := range manifest.Layers {
+		if _, known := s.src.Known(loc, desc.Digest); !known || !s.src.HasLayerIndex(desc.Digest, s.keptHead(desc)) {
+			return i
 		}
 	}
-	return true
-}
-
-// close lets go of the layers that are open.
-func (ls *layers) close() {
-	for _, l := range ls.recent.collect(func(layerKey) bool { return true }) {
-		l.blob.object.letGo()
-		l.blob.object.idle()
-	}
+	return len(manifest.Layers)
 }

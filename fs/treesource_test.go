@@ -47,9 +47,9 @@ func (s *source) LayerIndex(dgst digest.Digest) ([]byte, error) {
 	return b, nil
 }
 
-func (s *source) HasLayerIndex(dgst digest.Digest) bool {
-	_, err := s.LayerIndex(dgst)
-	return err == nil
+func (s *source) HasLayerIndex(dgst digest.Digest, head []byte) bool {
+	b, err := s.LayerIndex(dgst)
+	return err == nil && bytes.HasPrefix(b, head)
 }
 
 func (s *source) KeepLayerIndex(dgst digest.Digest, write func(io.Writer) error) error {
@@ -63,7 +63,26 @@ func (s *source) KeepLayerIndex(dgst digest.Digest, write func(io.Writer) error)
 		s.indexes = make(map[digest.Digest][]byte)
 	}
 	s.indexes[dgst] = b.Bytes()
+	s.indexed++
 	return nil
+}
+
+func (s *source) IndexTurn(ctx context.Context, _ locator.Locator, dgst digest.Digest) (done func(), err error) {
+	s.mu.Lock()
+	if s.turns == nil {
+		s.turns = make(map[digest.Digest]chan struct{})
+	}
+	if s.turns[dgst] == nil {
+		s.turns[dgst] = make(chan struct{}, 1)
+	}
+	turn := s.turns[dgst]
+	s.mu.Unlock()
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (s *source) DropLayerIndex(dgst digest.Digest) error {
@@ -76,6 +95,22 @@ func (s *source) OpenFile(_ context.Context, _ locator.Locator, _ digest.Digest,
 	defer s.mu.Unlock()
 	s.files++
 	return &fileObject{s: s, dgst: desc.Digest, size: desc.Size, content: content}, nil
+}
+
+func (s *source) LocalFile(_ locator.Locator, _ digest.Digest, desc ocispec.Descriptor) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept[desc.Digest] {
+		return desc.Size
+	}
+	return 0
+}
+
+// indexesKept is how often an index was kept.
+func (s *source) indexesKept() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.indexed
 }
 
 // filesKept is how many files of layers were verified.

@@ -1,8 +1,11 @@
 package fs
 
 import (
+	"strconv"
 	"strings"
 	"syscall"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"distfs/layer"
 )
@@ -80,6 +83,14 @@ func (n *treeNode) origin(name string) (string, error) {
 		if ino.Kind == layer.File && ino.Digest != [32]byte{} {
 			return string(contentDigest(ino)), nil
 		}
+	case "state":
+		if here, ok := n.local(); ok {
+			return treeState(here, ino.Size), nil
+		}
+	case "local":
+		if here, ok := n.local(); ok {
+			return strconv.FormatInt(here, 10), nil
+		}
 	case "view":
 		if ix := l.held(); ix != nil && ix.View != layer.ViewTar {
 			return "toc", nil
@@ -87,4 +98,32 @@ func (n *treeNode) origin(name string) (string, error) {
 		return "tar", nil
 	}
 	return "", syscall.ENODATA
+}
+
+// local tells how many bytes of a file's content can be read without asking anybody,
+// where that is known: a layer that is here in part may have them or not.
+func (n *treeNode) local() (here int64, known bool) {
+	ino := n.file.Inode()
+	if ino.Kind != layer.File {
+		return 0, false
+	}
+	l := n.t.layers[n.file.Layer]
+	ofLayer, committed := n.t.s.src.Local(l.loc, l.desc.Digest)
+	if !committed.IsZero() || ino.Size == 0 {
+		return ino.Size, true
+	}
+	if ino.Digest != ([32]byte{}) {
+		here = n.t.s.src.LocalFile(l.loc, l.desc.Digest, ocispec.Descriptor{Digest: contentDigest(ino), Size: ino.Size})
+	}
+	return here, here > 0 || ofLayer == 0
+}
+
+func treeState(here, size int64) string {
+	switch here {
+	case size:
+		return "complete"
+	case 0:
+		return "absent"
+	}
+	return "partial"
 }

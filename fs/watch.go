@@ -4,8 +4,6 @@ import (
 	"errors"
 	iofs "io/fs"
 	"sync"
-
-	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
 // A Watcher says when what a Source lists may have changed. All of it may be
@@ -201,11 +199,7 @@ func (w *lists) lastAll() (version uint64, ok bool) {
 
 // drop has the kernel drop what it keeps of a node: pages, or a listing.
 func (s *server) drop(n node) {
-	id := s.table.id(n)
-	if _, ok := n.(*root); ok {
-		id = fuse.FUSE_ROOT_ID
-	}
-	if id != 0 {
+	if id := s.table.id(n); id != 0 {
 		s.conn.srv.InodeNotify(id, 0, -1)
 	}
 }

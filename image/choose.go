@@ -15,7 +15,7 @@ type PlatformError struct {
 	Want ocispec.Platform
 	Have []string // the platforms there are, each once, in the index's order
 
-	Alone bool // it is one image, in no index
+	alone bool // it is one image, in no index
 }
 
 // Error lists the first platforms there are.
@@ -28,7 +28,7 @@ func (e *PlatformError) Error() string {
 	case len(e.Have) > most:
 		have += " and " + strconv.Itoa(len(e.Have)-most) + " more"
 	}
-	if e.Alone {
+	if e.alone {
 		return "no image for " + format(e.Want) + ": it is one for " + have
 	}
 	return "no image for " + format(e.Want) + ", the index has " + have
@@ -96,7 +96,7 @@ func Fits(have, want ocispec.Platform) error {
 		have.Variant = want.Variant
 	}
 	if ladder := compatible(want); nearness(ladder, want, have) == len(ladder) {
-		return &PlatformError{Want: want, Have: []string{format(have)}, Alone: true}
+		return &PlatformError{Want: want, Have: []string{format(have)}, alone: true}
 	}
 	return nil
 }

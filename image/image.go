@@ -21,9 +21,9 @@ import (
 // Docker's media types, of image manifest version 2, schema 2, and its
 // predecessor, which is not supported.
 const (
-	MediaTypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	MediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
-	MediaTypeDockerConfig   = "application/vnd.docker.container.image.v1+json"
+	mediaTypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	mediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	mediaTypeDockerConfig   = "application/vnd.docker.container.image.v1+json"
 
 	dockerSchema1       = "application/vnd.docker.distribution.manifest.v1+json"
 	dockerSchema1Signed = "application/vnd.docker.distribution.manifest.v1+prettyjws"
@@ -98,7 +98,7 @@ func (d *Document) IsImage() bool {
 // Parse reads. Parameters behind a semicolon don't count.
 func IsManifest(mediaType string) bool {
 	switch essence(mediaType) {
-	case ocispec.MediaTypeImageManifest, MediaTypeDockerManifest:
+	case ocispec.MediaTypeImageManifest, mediaTypeDockerManifest:
 		return true
 	}
 	return IsIndex(mediaType)
@@ -107,7 +107,7 @@ func IsManifest(mediaType string) bool {
 // IsIndex says whether mediaType is an index's or a docker manifest list's.
 func IsIndex(mediaType string) bool {
 	switch essence(mediaType) {
-	case ocispec.MediaTypeImageIndex, MediaTypeDockerList:
+	case ocispec.MediaTypeImageIndex, mediaTypeDockerList:
 		return true
 	}
 	return false
@@ -117,7 +117,7 @@ func IsIndex(mediaType string) bool {
 // system.
 func IsConfig(mediaType string) bool {
 	switch essence(mediaType) {
-	case ocispec.MediaTypeImageConfig, MediaTypeDockerConfig:
+	case ocispec.MediaTypeImageConfig, mediaTypeDockerConfig:
 		return true
 	}
 	return false

@@ -21,7 +21,7 @@ func TestIsImage(t *testing.T) {
 		want                              bool
 	}{
 		{what: "an image", config: config, layers: []string{gz, ocispec.MediaTypeImageLayerZstd}, want: true},
-		{what: "docker's", config: image.MediaTypeDockerConfig, layers: []string{"application/vnd.docker.image.rootfs.diff.tar.gzip"}, want: true},
+		{what: "docker's", config: "application/vnd.docker.container.image.v1+json", layers: []string{"application/vnd.docker.image.rootfs.diff.tar.gzip"}, want: true},
 		{what: "one of no layer", config: config, want: true},
 		{what: "one whose layers have titles", config: config, title: "a", layers: []string{gz}, want: true},
 		{what: "cosign's signature", config: config, layers: []string{"application/vnd.dev.cosign.simplesigning.v1+json"}},

@@ -24,7 +24,7 @@ type spot struct {
 }
 
 // List returns what is in the directory dir, nil being the root, in the order of the
-// names' bytes. Errors are as those of Lookup; hard links to nothing are left out.
+// names' bytes. Errors are as those of Lookup; hard links to nothing are listed, as files.
 func (t *Tree) List(ctx context.Context, dir *File) ([]Item, error) {
 	p, err := t.part(ctx, dir)
 	if err != nil {
@@ -49,7 +49,8 @@ func (t *Tree) List(ctx context.Context, dir *File) ([]Item, error) {
 			}
 			f := links[ix.Nodes[s.node].Inode]
 			if f == nil {
-				continue
+				item.Kind = layer.File
+				break
 			}
 			item.Kind, item.Node, item.Layer = f.inode.Kind, f.Node, f.Layer
 		}

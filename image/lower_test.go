@@ -222,7 +222,7 @@ func TestLowerWaits(t *testing.T) {
 		{"d/f=1", "d", errLate},
 		{"a=1 b#c", "a", errLate},
 	} {
-		ix := made(t, testlayer.Tar(t, entries(c.layer)...))
+		ix := made(t, testlayer.Tar(t, testlayer.Words(c.layer)...))
 		tree := image.NewTree(2, func(_ context.Context, i int) (*layer.Index, error) {
 			if i == 0 {
 				return nil, errLate

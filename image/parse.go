@@ -146,8 +146,8 @@ func saysNothing(mediaType string) bool {
 // byConfig returns the manifest's type by that of its config: docker's has one
 // of its own.
 func (d *draft) byConfig() string {
-	if d.doc.Config != nil && essence(d.doc.Config.MediaType) == MediaTypeDockerConfig {
-		return MediaTypeDockerManifest
+	if d.doc.Config != nil && essence(d.doc.Config.MediaType) == mediaTypeDockerConfig {
+		return mediaTypeDockerManifest
 	}
 	return ocispec.MediaTypeImageManifest
 }

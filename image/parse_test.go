@@ -23,8 +23,8 @@ const (
 
 	ociManifest    = ocispec.MediaTypeImageManifest
 	ociIndex       = ocispec.MediaTypeImageIndex
-	dockerManifest = image.MediaTypeDockerManifest
-	dockerList     = image.MediaTypeDockerList
+	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 )
 
 // desc returns a descriptor in JSON; more, if any, begins with a comma.

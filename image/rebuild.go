@@ -1,6 +1,7 @@
 package image
 
 import (
+	"crypto/sha256"
 	"maps"
 	"slices"
 
@@ -88,7 +89,7 @@ func (s *settler) unite(ix *layer.Index, r rebuilt) (inode uint32, dir rebuilt) 
 		switch {
 		case file == nil || old.Inodes.At(*file).Kind == layer.Whiteout:
 			file = &old.Nodes[n].Inode
-		case ino.Kind != layer.Whiteout:
+		case ino.Kind != layer.Whiteout && !alike(ino, old.Inodes.At(*file)):
 			s.meets = true
 		}
 	}
@@ -101,6 +102,19 @@ func (s *settler) unite(ix *layer.Index, r rebuilt) (inode uint32, dir rebuilt) 
 		made.Opaque, made.Implied = true, false
 	}
 	return ix.Inodes.Add(made), dir
+}
+
+// alike says whether of two files, that have no other names, it does not matter which one is
+// there: they are the same in all that can be told of them.
+func alike(a, b *layer.Inode) bool {
+	x, y := *a, *b
+	if x.Kind == layer.Hardlink || x.Links != 1 || y.Links != 1 || x.Kind == layer.File && x.Digest == ([sha256.Size]byte{}) {
+		return false
+	}
+	x.Node, x.Offset, x.Extra = y.Node, y.Offset, y.Extra
+	amajor, aminor := a.Device()
+	bmajor, bminor := b.Device()
+	return x == y && a.Link() == b.Link() && amajor == bmajor && aminor == bminor && slices.Equal(a.Xattrs(), b.Xattrs())
 }
 
 // merged is a directory that is also another: of the first of the two that has an

@@ -10,6 +10,10 @@ import (
 	"distfs/layer"
 )
 
+// MaxLayers is how many layers an image may have whose files are shown. It is what
+// Linux's overlayfs takes of lower directories (OVL_MAX_STACK); docker takes 127 layers.
+const MaxLayers = 500
+
 // A Tree is the file system that an image's layers make, one over the other, as
 // unpacking them one after the other makes it. Nothing is merged beforehand: a
 // question is put to the layers from the uppermost down, as far as it takes to
@@ -108,8 +112,7 @@ func (t *Tree) part(ctx context.Context, dir *File) (*part, error) {
 }
 
 // Lookup returns what has the name in the directory dir, nil being the root. The error is
-// iofs.ErrNotExist if nothing has, a *LinkError, which is that too, for a hard link
-// to nothing; syscall.ENOTDIR if dir is no directory; and those of the indexes.
+// iofs.ErrNotExist if nothing has, a *LinkError for a hard link to nothing; syscall.ENOTDIR if dir is no directory; and those of the indexes.
 func (t *Tree) Lookup(ctx context.Context, dir *File, name string) (*File, error) {
 	in, err := t.part(ctx, dir)
 	if err != nil {
@@ -158,7 +161,8 @@ func (t *Tree) file(ctx context.Context, p *part) (*File, error) {
 }
 
 // A LinkError is a hard link to what the layers below have not, or have as a
-// directory. There is no file of its name.
+// directory. There is no file of its name, but nor is it as if the image had none:
+// unpacking the layer fails.
 type LinkError struct {
 	Layer      int
 	Path, Link string
@@ -168,5 +172,5 @@ func (e *LinkError) Error() string {
 	return fmt.Sprintf("layer %d: %.200q is a hard link to %.200q, of which the layers below have no file", e.Layer, e.Path, e.Link)
 }
 
-// Is makes it iofs.ErrNotExist.
-func (e *LinkError) Is(target error) bool { return target == iofs.ErrNotExist }
+// Is makes it syscall.EIO.
+func (e *LinkError) Is(target error) bool { return target == syscall.EIO }

@@ -21,26 +21,6 @@ import (
 	"distfs/transfer"
 )
 
-// entries makes entries of words: a directory "a/", a file "a=content", a link
-// "a@target", a hard link "a#target"; a whiteout is a file.
-func entries(words string) (all []testlayer.File) {
-	for w := range strings.FieldsSeq(words) {
-		switch i := strings.IndexAny(w, "=@#"); {
-		case i < 0 && strings.HasSuffix(w, "/"):
-			all = append(all, testlayer.Dir(w))
-		case i < 0:
-			all = append(all, testlayer.Reg(w, ""))
-		case w[i] == '=':
-			all = append(all, testlayer.Reg(w[:i], w[i+1:]))
-		case w[i] == '@':
-			all = append(all, testlayer.Symlink(w[:i], w[i+1:]))
-		default:
-			all = append(all, testlayer.Link(w[:i], w[i+1:]))
-		}
-	}
-	return all
-}
-
 func made(tb testing.TB, l []byte) *layer.Index {
 	tb.Helper()
 	ix, err := layer.MakeIndex(context.Background(), bytes.NewReader(l), nil)
@@ -60,7 +40,7 @@ func treeOf(tb testing.TB, layers ...string) *image.Tree {
 	tb.Helper()
 	var all []*layer.Index
 	for _, words := range layers {
-		all = append(all, made(tb, testlayer.Tar(tb, entries(words)...)))
+		all = append(all, made(tb, testlayer.Tar(tb, testlayer.Words(words)...)))
 	}
 	return tree(all...)
 }
@@ -225,7 +205,7 @@ func TestTree(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var files [][]testlayer.File
 			for _, words := range c.layers {
-				files = append(files, entries(words))
+				files = append(files, testlayer.Words(words))
 			}
 			layers := tars(t, files)
 			want, err := unpack(t, filepath.Join(t.TempDir(), "tree"), layers...)

@@ -2,8 +2,6 @@ package image_test
 
 import (
 	"archive/tar"
-	"bytes"
-	"context"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -15,7 +13,6 @@ import (
 	"pgregory.net/rapid"
 
 	"distfs/internal/testlayer"
-	"distfs/layer"
 )
 
 // TestTreeRefusesOrder refuses layers of which an index cannot tell what hides what:
@@ -23,6 +20,10 @@ import (
 func TestTreeRefusesOrder(t *testing.T) {
 	for _, layers := range [][]string{
 		{"b/ b/f=1 a@b", "a/evil=2 a=3"},
+		{"b/ b/f=1 a@b", "a/evil=2 a/"},
+		{"b/ b/f=1 a@b", "a/f=2 b/f=3"},
+		{"b/ b/f=1 a@b", "a/s@x b/s@y"},
+		{"b/ b/f=1 a@b", "a/f=2 b/f=2 b/h#b/f"},
 		{"b/ b/f=1 a@b", "a/evil=2 a/ a/x=3"},
 		{"b/ b/f=1 a@b", "a/evil=2 a@c"},
 		{"b/ b/f=1 a@b", "a/evil=2 .wh.a"},
@@ -43,6 +44,53 @@ func TestTreeRefusesOrder(t *testing.T) {
 	} {
 		if got, err := list(treeOf(t, layers...)); !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("the tree of %q is %v, error %v, want %v", layers, got, err, syscall.EINVAL)
+		}
+	}
+}
+
+// TestTreeOfAnyOrder has layers whose order is unusual, and does not matter or is told by
+// their indexes: none is refused, and the tree is what unpacking makes.
+func TestTreeOfAnyOrder(t *testing.T) {
+	needRoot(t)
+	defer unix.Umask(unix.Umask(0o022))
+	for _, layers := range [][]string{
+		{"a=1 a=2"},
+		{"a=1", "a=2 a=3"},
+		{"d/ d/a=1 d/"},
+		{"d/ d/a=1", "d/b=2 d/ d/b=3 d/"},
+		{"d/a=1 d/", "d/a=2 d/"},
+		{"a=1", "a=2 .wh.a"},
+		{"a=1", ".wh.a a=2"},
+		{"d/ d/a=1", "d/ d/a=2 d/.wh.a"},
+		{"d/ d/a=1", "d/.wh.a d/ d/a=2"},
+		{"d/ d/a=1", ".wh.d d/ d/b=2"},
+		{"d/ d/a=1", "d/ d/b=2 .wh.d"},
+		{"d/ d/a=1", "d/ d/b=2 d/.wh..wh..opq"},
+		{"d/ d/a=1", "d/.wh..wh..opq d/ d/b=2"},
+		{"b/ b/f=1 a@b", "a/g=2 a/g=3"},
+		{"b/ b/f=1 a@b", "a/g=2 a/.wh.f"},
+		{"b/ b/f=1 a@b", "a/.wh.f a/g=2"},
+		{"b/ b/f=1 a@b", "a/g=2 b/h=3 b/"},
+		{"b/ b/f=1 a@b", "a/d/ b/d/"},
+		{"b/ b/f=1 a@b", "a/d/x=1 b/d/ b/d/y=2"},
+		{"b/ b/f=1 a@b", "a/g=2 .wh.h h=3"},
+		{"b/ b/f=1 a@b", ".wh.a a/ a/g=2"},
+		{"b/ b/f=1 a@b", "a/ a/g=2 a/"},
+		{"b/ b/f=1 a@b", "a/f=2 b/f=2"},
+		{"b/ b/f=1 a@b", "a/s@x b/s@x"},
+		{"b/ b/f=1 a@b", "a/.wh.f b/.wh.f"},
+	} {
+		var files [][]testlayer.File
+		for _, words := range layers {
+			files = append(files, testlayer.Words(words))
+		}
+		want, err := unpack(t, filepath.Join(t.TempDir(), "tree"), tars(t, files)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := list(treeOf(t, layers...))
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("the tree of %q: %v, (want, got):\n%s", layers, err, diff)
 		}
 	}
 }
@@ -74,14 +122,7 @@ func TestTreeInAnyOrder(t *testing.T) {
 		if err != nil {
 			return
 		}
-		var all []*layer.Index
-		for _, l := range tars(t, layers) {
-			ix, err := layer.MakeIndex(context.Background(), bytes.NewReader(l), nil)
-			if err != nil {
-				rt.Fatalf("MakeIndex: %v%s", err, describeFiles(layers))
-			}
-			all = append(all, ix)
-		}
+		all := indexes(t, rt, layers)
 		got, err := list(tree(all...))
 		if errors.Is(err, syscall.EINVAL) {
 			refused++

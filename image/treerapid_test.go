@@ -163,6 +163,19 @@ func tars(tb testing.TB, layers [][]testlayer.File) (all [][]byte) {
 	return all
 }
 
+// indexes returns those of the layers, each of which fails rt if it has none.
+func indexes(tb testing.TB, rt *rapid.T, layers [][]testlayer.File) (all []*layer.Index) {
+	tb.Helper()
+	for _, l := range tars(tb, layers) {
+		ix, err := layer.MakeIndex(context.Background(), bytes.NewReader(l), nil)
+		if err != nil {
+			rt.Fatalf("MakeIndex: %v%s", err, describeFiles(layers))
+		}
+		all = append(all, ix)
+	}
+	return all
+}
+
 // sameAsUnpacked says whether the layers could be unpacked, and fails rt if their
 // tree is another one. One of links may be refused, as if their order mattered.
 func sameAsUnpacked(t *testing.T, rt *rapid.T, dir string, layers [][]testlayer.File, links bool) bool {
@@ -171,14 +184,7 @@ func sameAsUnpacked(t *testing.T, rt *rapid.T, dir string, layers [][]testlayer.
 	if err != nil {
 		return false
 	}
-	var all []*layer.Index
-	for _, l := range tars(t, layers) {
-		ix, err := layer.MakeIndex(context.Background(), bytes.NewReader(l), nil)
-		if err != nil {
-			rt.Fatalf("MakeIndex: %v%s", err, describeFiles(layers))
-		}
-		all = append(all, ix)
-	}
+	all := indexes(t, rt, layers)
 	got, err := list(tree(all...))
 	if links && errors.Is(err, syscall.EINVAL) {
 		return false

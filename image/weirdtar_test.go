@@ -113,6 +113,8 @@ func TestWeirdTars(t *testing.T) {
 		"a hard link out of the tree":   {f("etc/passwd", "own"), raw("h", '1', map[int]string{157: "../../etc/passwd"}), end},
 		"the same name of all kinds":    {f("a", "a"), raw("a", '5', nil), raw("a", '2', map[int]string{157: "b"}), raw("a", '6', nil), f("a/b", "b"), f("a", "z"), end},
 		"a hard link to its own place":  {f("a", "a"), raw("a", '1', map[int]string{157: "a"}), end},
+		"a hard link to the root":       {raw("h", '1', map[int]string{157: "."}), f("e", "e"), end},
+		"in the place of its directory": {f("d/a", "a"), raw("d", '1', map[int]string{157: "d/a"}), f("e", "e"), end},
 		"a record that ends too early":  {content(raw("pax", 'x', size(10)), "99 path=x\n"), f("a", "a"), end},
 		"an extended attribute, twice":  {pax('x', "SCHILY.xattr.user.a=1", "SCHILY.xattr.user.a=2"), f("a", "a"), end},
 		"a name of all bytes but NUL /": {f("\x01\x02\x03\x7f\x80\xfe\xff\n\t\\\"'", "a"), end},
@@ -137,7 +139,7 @@ func TestWeirdTars(t *testing.T) {
 // sameContents reads the files of an index as its spans say, and by archive/tar.
 func sameContents(t *testing.T, name string, ix *layer.Index, l []byte) {
 	t.Helper()
-	c := layer.NewContent(ix, blobOf(l), name, nil)
+	c := layer.NewContent(ix, testlayer.Blob(l), name, nil)
 	for n := range ix.Nodes {
 		ino := ix.Inode(uint32(n))
 		if ino.Kind != layer.File {
@@ -150,12 +152,4 @@ func sameContents(t *testing.T, name string, ix *layer.Index, l []byte) {
 			t.Errorf("%s: %s is read as %q, which is not what was hashed", name, ix.Path(uint32(n)), b)
 		}
 	}
-}
-
-type blobOf []byte
-
-func (b blobOf) Size() int64 { return int64(len(b)) }
-
-func (b blobOf) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
-	return bytes.NewReader(b).ReadAt(p, off)
 }

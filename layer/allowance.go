@@ -5,8 +5,9 @@ import (
 	"unsafe"
 )
 
-// maxTreeBytes bounds a layer's tree in memory. Little can make much of it: a name
-// brings the directories above it into being.
+// maxTreeBytes bounds a layer's tree in memory, with the chunks of a table of
+// contents. Little can make much of it: a name brings the directories above it into
+// being.
 const maxTreeBytes = 1 << 30
 
 // An allowance is how many bytes a tree may still take.
@@ -23,7 +24,12 @@ func (a *allowance) add(tree *builder, e *Entry, at place) error {
 		taken += int64(unsafe.Sizeof(Extra{}))
 	}
 	taken += int64(len(at.data))*int64(unsafe.Sizeof(Segment{})) + int64(len(e.Xattrs))*int64(unsafe.Sizeof(Xattr{}))
-	if *a -= allowance(taken); *a < 0 {
+	return a.take(taken)
+}
+
+// take counts n bytes.
+func (a *allowance) take(n int64) error {
+	if *a -= allowance(n); *a < 0 {
 		return &refusal{"the layer's tree is too large", syscall.EFBIG}
 	}
 	return nil

@@ -9,7 +9,8 @@ import (
 // A Cache keeps decoded parts of layers in memory for who reads on in them. Any
 // number of Contents may share one. A nil *Cache keeps nothing.
 type Cache struct {
-	most int64
+	most    int64
+	windows windows // of all decoders
 
 	mu    sync.Mutex
 	bytes int64                      // of all that is kept
@@ -18,13 +19,24 @@ type Cache struct {
 	runs  []*run                     // that nobody uses; the one that was used last is last
 }
 
-// A run takes memory of its own: a window, of 32 MiB at most. So many may be in use for
-// a layer, and so many are kept of all.
+// A run takes memory of its own, a window. So many may be in use for a layer, and so many
+// are kept of all.
 const maxRuns = 2
 
+// A cacheKey tells a span from all others, and so from those of another index of the
+// same layer: a table of contents has other spans than the tar.
 type cacheKey struct {
-	layer string
-	span  int
+	layer           string
+	kind            SpanKind
+	bits            uint8
+	off, skip, size int64
+	digest          sum
+}
+
+// key returns the key of the span i.
+func (c *Content) key(i int) cacheKey {
+	s := &c.ix.Spans[i]
+	return cacheKey{c.id, s.Kind, s.Bits, s.Off, s.Skip, s.Size, s.Digest}
 }
 
 type cached struct {
@@ -34,7 +46,9 @@ type cached struct {
 
 // NewCache returns a Cache of at most so many bytes.
 func NewCache(bytes int64) *Cache {
-	return &Cache{most: bytes, kept: make(map[cacheKey]*list.Element)}
+	c := &Cache{most: bytes, kept: make(map[cacheKey]*list.Element)}
+	c.windows.left, c.windows.idle = allWindows, c.dropRuns
+	return c
 }
 
 // get returns what is kept, which nobody changes, or nil.
@@ -93,11 +107,27 @@ func (c *Cache) putRun(r *run) {
 	if c == nil {
 		return
 	}
-	r.read = nil
+	r.read, r.grow = nil, nil
+	r.window.use(nil)
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if len(c.runs) == maxRuns {
+		c.runs[0].window.release()
 		c.runs = slices.Delete(c.runs, 0, 1)
 	}
 	c.runs = append(c.runs, r)
+	c.mu.Unlock()
+	if c.windows.wanted() {
+		c.dropRuns()
+	}
+}
+
+// dropRuns lets go of the runs that nobody uses.
+func (c *Cache) dropRuns() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.runs {
+		r.window.release()
+	}
+	clear(c.runs)
+	c.runs = c.runs[:0]
 }

@@ -1,7 +1,6 @@
 package layer
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"syscall"
@@ -11,7 +10,7 @@ import (
 // tar. It is syscall.EIO.
 type DifferenceError struct {
 	Path string // where they first differ
-	What string // in what: name, type, size, mode, owner, time, link, device, extended attributes, content
+	What string // in what: name (one of the two lacks it), type, size, mode, owner, time, link, device, extended attributes, content, or the order of what is below it
 }
 
 func (e *DifferenceError) Error() string {
@@ -50,13 +49,14 @@ func (c *comparison) dir(a, b uint32) error {
 		}
 		da, db := c.toc.Nodes[a], c.tar.Nodes[b]
 		for i := range max(da.Count, db.Count) {
+			x, y := da.First+i, db.First+i
 			switch {
-			case i >= da.Count:
-				return &DifferenceError{c.tar.Path(db.First + i), "name"}
-			case i >= db.Count || c.toc.Nodes[da.First+i].Name != c.tar.Nodes[db.First+i].Name:
-				return c.differ(da.First+i, "name")
+			case i >= da.Count || i < db.Count && c.tar.Nodes[y].Name < c.toc.Nodes[x].Name:
+				return &DifferenceError{c.tar.Path(y), "name"} // which the table hides
+			case i >= db.Count || c.tar.Nodes[y].Name != c.toc.Nodes[x].Name:
+				return c.differ(x, "name")
 			}
-			next = append(next, [2]uint32{da.First + i, db.First + i})
+			next = append(next, [2]uint32{x, y})
 		}
 	}
 	return nil
@@ -116,9 +116,9 @@ func sameDevice(x, y *Inode) bool {
 	return a.Major == b.Major && a.Minor == b.Minor
 }
 
-// sameContent compares digests, where both know one: of a file with large holes the
-// pass over the tar takes none.
+// sameContent compares the digest that the table has with the one of the tar, where
+// that is known: of a file with large holes the pass over the tar takes none. A table
+// without one says nothing of the content, for its chunks may be any of the layer.
 func sameContent(x, y *Inode) bool {
-	var none Inode
-	return bytes.Equal(x.Digest[:], y.Digest[:]) || x.Digest == none.Digest || y.Digest == none.Digest
+	return x.Digest == y.Digest || y.Digest == (sum{})
 }

@@ -32,7 +32,9 @@ type Content struct {
 
 // NewContent returns the Content of the layer that ix describes and whose bytes
 // blob has. In the cache, which may be nil, id tells it from other layers: it is the
-// layer's digest, or names what else tells its bytes.
+// layer's digest, or names what else tells its bytes. Contents of one layer may have
+// different indexes of it. There is nothing to close: what is being read for callers
+// that left ends with the blob's ReadAt.
 func NewContent(ix *Index, blob Blob, id string, cache *Cache) *Content {
 	return &Content{
 		ix: ix, blob: blob, id: id, cache: cache,
@@ -65,7 +67,7 @@ func (c *Content) Decode(ctx context.Context, span int) error {
 // ReadAt reads from the content of a File of the Index, as io.ReaderAt has it.
 // Every byte was held against the digest of its span before it is returned.
 //
-// The error is syscall.EIO where the blob is not what the index says, that of ctx
+// The error is a *DamageError where the blob is not what the index says, that of ctx
 // when it ends, and else the blob's.
 func (c *Content) ReadAt(ctx context.Context, ino *Inode, p []byte, off int64) (n int, err error) {
 	switch {
@@ -144,7 +146,7 @@ func (c *Content) span(ctx context.Context, i int, p []byte, from int64) error {
 	case s.large():
 		return c.large(ctx, i, p, from)
 	}
-	b := c.cache.get(cacheKey{c.id, i})
+	b := c.cache.get(c.key(i))
 	if b == nil {
 		var err error
 		if b, err = c.shared(ctx, i); err != nil {
@@ -164,8 +166,8 @@ type flight struct {
 	err     error
 }
 
-// shared loads the span i, and verifies a large one, once for all who want it at a time. It ends early when
-// the last of them left.
+// shared loads the span i, or verifies it if it is large, once for all who want it at
+// a time. That ends early when the last of them left.
 func (c *Content) shared(ctx context.Context, i int) ([]byte, error) {
 	c.mu.Lock()
 	f := c.flights[i]
@@ -199,7 +201,7 @@ func (c *Content) fly(ctx context.Context, i int, f *flight) {
 	if s := &c.ix.Spans[i]; s.large() {
 		f.err = c.verify(ctx, i)
 	} else if f.bytes, f.err = c.load(ctx, s); f.err == nil {
-		c.cache.put(cacheKey{c.id, i}, f.bytes)
+		c.cache.put(c.key(i), f.bytes)
 		if c.kept != nil {
 			c.kept.Keep(i, f.bytes)
 		}

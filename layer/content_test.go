@@ -21,16 +21,7 @@ import (
 )
 
 // blob is a layer's bytes in memory.
-type blob []byte
-
-func (b blob) Size() int64 { return int64(len(b)) }
-
-func (b blob) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	return bytes.NewReader(b).ReadAt(p, off)
-}
+type blob = testlayer.Blob
 
 // text returns n bytes that compress somewhat, here more and there less, so that
 // they are deflated in blocks of the usual length.
@@ -67,6 +58,38 @@ func TestContent(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// TestSpans asks of a gzip no more than the spans in which a file lies, and inflates from
+// the nearest point.
+func TestSpans(t *testing.T) {
+	big := text(9, 40<<20)
+	b := testlayer.Gzip(t, testlayer.Tar(t, testlayer.Reg("first", "content"), testlayer.Reg("big", big), testlayer.Reg("last", "content")))
+	ix := makeIndex(t, b)
+	most := int64(0)
+	for _, s := range ix.Spans {
+		most = max(most, s.Len)
+	}
+	if most > int64(len(b))/5 {
+		t.Fatalf("of %d bytes the longest of %d spans has %d", len(b), len(ix.Spans), most)
+	}
+	for path, off := range map[string]int64{"first": 0, "last": 0, "big": 25 << 20} {
+		counted := &faulty{blob: b}
+		p := make([]byte, 7)
+		if n, err := layer.NewContent(ix, counted, "l", nil).ReadAt(t.Context(), find(t, ix, path), p, off); n < len(p) {
+			t.Fatal(n, err)
+		}
+		want := "content"
+		if path == "big" {
+			want = big[off:][:7]
+		}
+		if string(p) != want {
+			t.Errorf("%s at %d is %q, want %q", path, off, p, want)
+		}
+		if n := counted.bytes.Load(); n > 2*most {
+			t.Errorf("%d bytes were read for 7 of %s, the longest span has %d", n, path, most)
 		}
 	}
 }
@@ -108,7 +131,7 @@ func (f *faulty) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// TestDamage changes a byte here and there: what is read is right or EIO.
+// TestDamage changes a byte here and there: what is read is right or a DamageError.
 func TestDamage(t *testing.T) {
 	big := text(5, 9<<20)
 	plain := testlayer.Tar(t, testlayer.Reg("big", big))
@@ -130,7 +153,8 @@ func TestDamage(t *testing.T) {
 				if err != nil {
 					failed++
 				}
-				if string(got[:n]) != big[off:][:n] || err != nil && !errors.Is(err, syscall.EIO) || err == nil && n < len(got) {
+				_, damaged := errors.AsType[*layer.DamageError](err)
+				if string(got[:n]) != big[off:][:n] || err != nil && !damaged || err == nil && n < len(got) {
 					t.Fatalf("%s, byte %d wrong: %d bytes at %d, %v", name, at, n, off, err)
 				}
 			}
@@ -154,8 +178,8 @@ func TestChange(t *testing.T) {
 		return nil
 	}
 	_, err := layer.NewContent(ix, f, "l", nil).ReadAt(t.Context(), find(t, ix, "big"), make([]byte, 10), 10<<20)
-	if !errors.Is(err, syscall.EIO) {
-		t.Errorf("error %v, want %v", err, syscall.EIO)
+	if _, damaged := errors.AsType[*layer.DamageError](err); !damaged || !errors.Is(err, syscall.EIO) {
+		t.Errorf("error %v, want a DamageError that is %v", err, syscall.EIO)
 	}
 }
 
@@ -207,6 +231,29 @@ func TestDecoded(t *testing.T) {
 			}
 			if got, err := read(b, decodedSpan(kind, len(b), 300, 200, content[300:500]), 50); got != content[350:450] || err != nil {
 				t.Errorf("kind %d of %d, in its middle: %.10q, %v", kind, n, got, err)
+			}
+		}
+	}
+}
+
+// TestTwoIndexes reads one layer by its tar and by its table of contents, which have
+// other spans of the same numbers, with one cache.
+func TestTwoIndexes(t *testing.T) {
+	small, big := "content", text(9, 3<<20)
+	b, annotations := testlayer.EStargz(t, nil, testlayer.Reg("small", small), testlayer.Reg("big", big))
+	toc, err := readTOC(t, b, annotations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := layer.NewCache(64 << 20)
+	for range 2 {
+		for _, ix := range []*layer.Index{makeIndex(t, b), toc} {
+			c := layer.NewContent(ix, blob(b), "l", cache)
+			for path, want := range map[string]string{"small": small, "big": big} {
+				got := make([]byte, len(want))
+				if _, err := c.ReadAt(t.Context(), find(t, ix, path), got, 0); err != nil || string(got) != want {
+					t.Errorf("view %d: %s is %.20q, %v, want %.20q", ix.View, path, got, err, want)
+				}
 			}
 		}
 	}

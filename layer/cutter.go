@@ -16,6 +16,12 @@ const (
 	storedSpan  = 1 << 20 // bytes of the blob
 	deflateSpan = 2 << 20 // bytes of the stream, at least
 	zstdSpan    = 1 << 20 // bytes of the stream, at least
+
+	// The windows of a layer take up to so many bytes, and a part of its own length
+	// besides: what is deflated to little but for its windows could make them as many
+	// as it has bytes. Beyond that spans are as long as they get.
+	freeWindows = 64 << 20
+	windowPart  = 32
 )
 
 // A cutter makes spans of a blob while it is decompressed. Written to it are the
@@ -26,6 +32,8 @@ type cutter struct {
 	sum   hash.Hash // of the bytes of it so far
 	at    int64     // in the blob
 	flate *flate.Writer
+
+	windows int64 // bytes of those of the spans
 }
 
 func newCutter() *cutter { return &cutter{sum: sha256.New()} }
@@ -59,14 +67,14 @@ func (c *cutter) finish(length int64) []Span {
 
 // cutting returns the stream that r decompresses to, whose reader has c cut r into
 // spans.
-func cutting(r *bufio.Reader, format Format, c *cutter) (io.Reader, error) {
+func cutting(r *bufio.Reader, format Format, c *cutter, w *window, grow func(size int64) error) io.Reader {
 	switch format {
 	case Gzip:
 		c.open.Kind = GzipAt
-		return newGunzip(r, deflateSpan, c, c.point), nil
+		return newGunzip(r, deflateSpan, c, c.point)
 	case Zstd:
 		c.open.Kind = ZstdAt
-		return newFrames(r, c)
+		return newFrames(r, c, w, grow)
 	}
 	return reading(func(p []byte) (int, error) {
 		if c.at-c.open.Off == storedSpan {
@@ -75,10 +83,10 @@ func cutting(r *bufio.Reader, format Format, c *cutter) (io.Reader, error) {
 		n, err := r.Read(p[:min(int64(len(p)), c.open.Off+storedSpan-c.at)])
 		c.use(p[:n])
 		return n, err
-	}), nil
+	})
 }
 
-// point cuts at a point of a gzip stream, in the midst of the byte partial if its
+// point may cut at a point of a gzip stream, in the midst of the byte partial if its
 // bits are not all of one span.
 func (c *cutter) point(p point, partial byte) error {
 	if p.out == c.open.Out {
@@ -86,11 +94,15 @@ func (c *cutter) point(p point, partial byte) error {
 	}
 	next := Span{Kind: GzipAt, Off: p.in, Out: p.out}
 	if !p.header {
+		if c.windows > freeWindows+c.at/windowPart {
+			return nil
+		}
 		window, err := c.deflate(p.window)
 		if err != nil {
 			return err
 		}
 		next.Kind, next.Bits, next.Window = Deflate, p.bits, window
+		c.windows += int64(len(window))
 	}
 	end := p.in
 	if p.bits > 0 {

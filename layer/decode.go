@@ -31,7 +31,7 @@ func DecodeIndex(b []byte) (*Index, error) {
 	ix.Length = d.size()
 	spans, nodes, inodes, digests := d.uint(), d.uint(), d.uint(), d.uint()
 	ix.Spans = d.spans(spans)
-	tree := treeDecoder{digests: d.bytes(digests * sha256.Size)}
+	tree := treeDecoder{digests: d.bytes(uint64(d.count(digests, sha256.Size)) * sha256.Size)}
 	tree.b, tree.bad = d.tree()
 	tree.text = string(tree.bytes(tree.uint()))
 	ix.Nodes = tree.nodes(nodes, inodes)

@@ -103,15 +103,6 @@ func gunzipAhead(r io.Reader) (io.ReadCloser, error) {
 	return named{ahead, "gzip"}, nil
 }
 
-// A refusal is an error that says all itself, and bears a kind.
-type refusal struct {
-	why  string
-	kind error
-}
-
-func (e *refusal) Error() string { return e.why }
-func (e *refusal) Unwrap() error { return e.kind }
-
 // named has errors say whose they are.
 type named struct {
 	io.ReadCloser

@@ -3,6 +3,7 @@ package layer_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"runtime"
@@ -133,6 +134,19 @@ func TestDecodeDamaged(t *testing.T) {
 				t.Fatalf("%d bytes: %v, want %v", len(b), err, syscall.EINVAL)
 			}
 		}
+	}
+}
+
+// TestDecodeManyDigests refuses so many digests that their bytes are no number.
+func TestDecodeManyDigests(t *testing.T) {
+	b := encode(t, decodedSpan(layer.GzipAt, 100, 0, 1000, "content"))
+	at := len("distfs layer index 2\n") + len("\x01\x00\x00") + len("\xe8\x07\x01\x02\x02")
+	if b[at] != 0 {
+		t.Fatalf("%q does not begin with no digests", b[at:])
+	}
+	many := append(bytes.Clone(b[:at]), binary.AppendUvarint(nil, 1<<59)...)
+	if ix, err := layer.DecodeIndex(resum(append(many, b[at+1:]...))); ix != nil || !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("DecodeIndex = %v, want %v", err, syscall.EINVAL)
 	}
 }
 

@@ -1,9 +1,7 @@
 package layer
 
 import (
-	"crypto/sha256"
-	"fmt"
-	"io"
+	"errors"
 	"syscall"
 )
 
@@ -20,7 +18,8 @@ func isLandmark(e *Entry) bool {
 
 // skip says whether the entry is one that makes the layer an eStargz, and no file of
 // the image. Where the layer's descriptor says that it is one, what has the name of
-// the table of contents must be that: else a file could hide behind it.
+// the table of contents must be that: else a file could hide behind it. The error is
+// a *TOCError where it is not.
 func (r *Reader) skip(e *Entry) (bool, error) {
 	switch {
 	case r.toc == "":
@@ -30,15 +29,11 @@ func (r *Reader) skip(e *Entry) (bool, error) {
 	case e.Name != estargzTOC:
 		return false, nil
 	case e.Kind != File:
-		return false, &refusal{"the table of contents is no file", syscall.EINVAL}
+		return false, &TOCError{&refusal{"what has its name is no file", syscall.EINVAL}}
 	}
-	want, ok := parseSHA256([]byte(r.toc))
-	h := sha256.New()
-	if _, err := io.Copy(h, r.tar); err != nil {
-		return false, err
+	err := verifyTOC(r.tar, r.toc)
+	if wrong, ok := errors.AsType[*refusal](err); ok {
+		return false, &TOCError{wrong}
 	}
-	if got := sum(h.Sum(nil)); !ok || got != want {
-		return false, &refusal{fmt.Sprintf("the table of contents is sha256:%x, and the layer's descriptor says %.100q", got, r.toc), syscall.EINVAL}
-	}
-	return true, nil
+	return err == nil, err
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/klauspost/compress/zstd"
@@ -16,8 +15,10 @@ import (
 // The formats are those of RFC 8878, section 3.1.
 type frames struct {
 	r       *bufio.Reader
-	spans   *cutter
+	spans   *cutter // nil: nothing is cut
 	decoder *zstd.Decoder
+	window  *window // the decoder's
+	grow    func(size int64) error
 
 	within bool  // a frame
 	out    int64 // bytes of the stream so far
@@ -30,13 +31,25 @@ type frames struct {
 // A skippable frame of more bytes than that is not made part of a span.
 const smallSkip = 4 << 10
 
-func newFrames(r *bufio.Reader, spans *cutter) (io.Reader, error) {
-	// With one goroutine it asks for no byte beyond what it decodes.
-	decoder, err := zstd.NewReader(nil, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(1))
-	if err != nil {
-		return nil, fmt.Errorf("zstd: %w", err)
+// newFrames returns the frames in r, for which w is used. Where a larger one is wanted
+// grow gets it.
+func newFrames(r *bufio.Reader, spans *cutter, w *window, grow func(size int64) error) io.Reader {
+	return named{io.NopCloser(&frames{r: r, spans: spans, window: w, grow: grow}), "zstd"}
+}
+
+// ready has a decoder that takes a frame with such a header.
+func (f *frames) ready(head []byte) (err error) {
+	if size := windowOf(head); !f.window.fits(size) {
+		f.decoder = nil
+		if err := f.grow(size); err != nil {
+			return err
+		}
 	}
-	return named{io.NopCloser(&frames{r: r, spans: spans, decoder: decoder}), "zstd"}, nil
+	if f.decoder == nil {
+		// With one goroutine it asks for no byte beyond what it decodes.
+		f.decoder, err = zstd.NewReader(nil, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(1))
+	}
+	return err
 }
 
 func (f *frames) Read(p []byte) (int, error) {
@@ -60,7 +73,7 @@ func (f *frames) Read(p []byte) (int, error) {
 // begin goes to the header of the next frame that is none to skip.
 func (f *frames) begin() error {
 	for {
-		head, err := f.r.Peek(8)
+		head, err := f.r.Peek(zstd.HeaderMaxSize)
 		if len(head) < 5 {
 			if err == io.EOF && len(head) > 0 {
 				err = io.ErrUnexpectedEOF
@@ -75,8 +88,11 @@ func (f *frames) begin() error {
 		} else if magic != 0xfd2fb528 {
 			return zstd.ErrMagicMismatch
 		}
-		if f.out-f.spans.open.Out >= zstdSpan {
+		if f.spans != nil && f.out-f.spans.open.Out >= zstdSpan {
 			f.cut()
+		}
+		if err := f.ready(head); err != nil {
+			return err
 		}
 		f.within = true
 		f.describe(head[4])
@@ -94,6 +110,9 @@ func (f *frames) skip(head []byte) error {
 		return io.ErrUnexpectedEOF
 	}
 	size := 8 + int64(binary.LittleEndian.Uint32(head[4:]))
+	if f.spans == nil {
+		return unexpected(io.CopyN(io.Discard, f.r, size))
+	}
 	if size <= smallSkip {
 		return unexpected(io.CopyN(f.spans, f.r, size))
 	}
@@ -129,7 +148,9 @@ func (f *frames) frame(p []byte) (int, error) {
 	}
 	n, err := f.r.Read(p[:min(int64(len(p)), f.left)])
 	f.left -= int64(n)
-	f.spans.use(p[:n])
+	if f.spans != nil {
+		f.spans.use(p[:n])
+	}
 	return n, unexpected(0, err)
 }
 

@@ -32,6 +32,14 @@ func hugePAX() []byte {
 	return append(append(all, testlayer.Raw("f", '0', nil)...), make([]byte, 1024)...)
 }
 
+// withPAX is a file with a PAX record, of up to 90 bytes.
+func withPAX(record string) []byte {
+	record = fmt.Sprintf("%d %s\n", len(record)+4, record)
+	all := append(testlayer.Raw("p", 'x', map[int]string{124: fmt.Sprintf("%011o\x00", len(record))}), record...)
+	all = append(all, make([]byte, -len(record)&511)...)
+	return append(append(all, testlayer.Raw("f", '2', map[int]string{157: "x"})...), make([]byte, 1024)...)
+}
+
 // TestHostile refuses what no layer may have, by the kind of the error.
 func TestHostile(t *testing.T) {
 	one := func(f testlayer.File) []byte { return testlayer.Tar(t, f) }
@@ -52,6 +60,10 @@ func TestHostile(t *testing.T) {
 		"513 components":          {one(testlayer.Reg(strings.Repeat("d/", 512)+"e", "")), syscall.ENAMETOOLONG},
 		"link name of 5000 bytes": {one(testlayer.Link("h", long)), syscall.ENAMETOOLONG},
 		"link of 5000 bytes":      {one(testlayer.Symlink("l", long)), syscall.ENAMETOOLONG},
+		"link to the root":        {one(testlayer.Link("h", "a/..")), syscall.EINVAL},
+		"link to what is below":   {one(testlayer.Link("d/h", "d/h/f")), syscall.EINVAL},
+		"a NUL in a name":         {withPAX("path=a\x00b"), tar.ErrHeader},
+		"a NUL in a link's name":  {withPAX("linkpath=a\x00b"), tar.ErrHeader},
 		"empty link":              {raw('2', nil), syscall.EINVAL},
 		"the root a link":         {one(testlayer.Symlink(".", "/etc")), syscall.EINVAL},
 		"the root a file":         {one(testlayer.Reg("x/..", "")), syscall.EINVAL},
@@ -116,6 +128,7 @@ func (zeros) Read(p []byte) (int, error) {
 
 // TestLimits ends at each limit, before, at and behind the tar's end.
 func TestLimits(t *testing.T) {
+	bomb := make([]byte, 60<<20)
 	two := testlayer.Tar(t, testlayer.Reg("a", strings.Repeat("x", 5000)), testlayer.Reg("b", strings.Repeat("x", 5000)))
 	for _, c := range []struct {
 		name  string
@@ -128,6 +141,8 @@ func TestLimits(t *testing.T) {
 		{"a byte more", bytes.NewReader(two), layer.Options{MaxBytes: int64(len(two)) - 1}, syscall.EFBIG},
 		{"a file more", bytes.NewReader(two), layer.Options{MaxBytes: 9999}, syscall.EFBIG},
 		{"zeros without end", io.MultiReader(bytes.NewReader(two), zeros{}), layer.Options{MaxBytes: 50 << 20}, syscall.EFBIG},
+		{"a gzip bomb", bytes.NewReader(testlayer.Gzip(t, slices.Concat(two, bomb))), layer.Options{MaxBytes: 50 << 20}, syscall.EFBIG},
+		{"a zstd bomb", bytes.NewReader(testlayer.Zstd(t, slices.Concat(two, bomb))), layer.Options{MaxBytes: 50 << 20}, syscall.EFBIG},
 	} {
 		if _, _, err := read(c.layer, &c.opts); !errors.Is(err, c.want) {
 			t.Errorf("%s: error %v, want %v", c.name, err, c.want)

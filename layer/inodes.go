@@ -6,7 +6,8 @@ import (
 )
 
 // Inodes are a list of them, in pages: they are many, and large, and one more moves
-// no other. All pages but the last have pageInodes.
+// none but those of the first page, which grows. All pages but the last have
+// pageInodes.
 type Inodes [][]Inode
 
 const pageInodes = 512
@@ -19,7 +20,7 @@ func (s Inodes) Len() int {
 	return (len(s)-1)*pageInodes + len(s[len(s)-1])
 }
 
-// At returns the i-th.
+// At returns the i-th, which is there. It is good until the next Add.
 func (s Inodes) At(i uint32) *Inode { return &s[i/pageInodes][i%pageInodes] }
 
 // All returns all, by their numbers.
@@ -48,7 +49,7 @@ func (s *Inodes) Add(ino Inode) uint32 {
 	return uint32(n)
 }
 
-// Clone returns another list of the same.
+// Clone returns another list of the same, whose Extras are the same ones.
 func (s Inodes) Clone() Inodes {
 	all := slices.Clone(s)
 	for i := range all {

@@ -5,9 +5,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"fmt"
+	"errors"
 	"io"
-	"syscall"
 )
 
 // A large span is never in memory as a whole, and yet no byte of it is served
@@ -18,23 +17,42 @@ const pieceSize = 1 << 20
 
 // large reads all of p from the large span i at from.
 func (c *Content) large(ctx context.Context, i int, p []byte, from int64) error {
-	if _, err := c.shared(ctx, i); err != nil {
-		return err
+	for {
+		_, err := c.shared(ctx, i)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errGivenUp) {
+			return err
+		}
 	}
 	select {
 	case c.runs <- struct{}{}:
 		defer func() { <-c.runs }()
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return ctx.Err()
 	}
-	r := c.cache.takeRun(cacheKey{c.id, i}, from)
+	for {
+		err := c.run(ctx, i, p, from)
+		if !errors.Is(err, errGivenUp) {
+			return err
+		}
+	}
+}
+
+// run is large with a run that is kept, or a new one.
+func (c *Content) run(ctx context.Context, i int, p []byte, from int64) (err error) {
+	r := c.cache.takeRun(c.key(i), from)
 	if r == nil {
-		r = &run{key: cacheKey{c.id, i}, span: &c.ix.Spans[i]}
+		r = &run{key: c.key(i), span: &c.ix.Spans[i], window: c.cache.window()}
 		if r.span.Kind == Stored {
 			r.pos = from - from%pieceSize
 		}
 	}
-	r.read = func(p []byte, off int64) error { return readFull(ctx, c.blob, p, off) }
+	work, end := r.window.lend(ctx)
+	defer func() { err = end(err) }()
+	r.read = func(p []byte, off int64) error { return r.window.read(work, c.blob, p, off) }
+	r.grow = r.window.growing(work)
 	if r.decoded == nil {
 		if err := r.start(c.known(i)); err != nil {
 			return err
@@ -62,15 +80,26 @@ func (c *Content) known(i int) []sum {
 }
 
 // verify reads the large span i to its end.
-func (c *Content) verify(ctx context.Context, i int) error {
+func (c *Content) verify(ctx context.Context, i int) (err error) {
 	if c.known(i) != nil {
 		return nil
 	}
 	s := &c.ix.Spans[i]
-	raw := &rawRange{off: s.Off, end: s.Off + s.Len, read: func(p []byte, off int64) error { return readFull(ctx, c.blob, p, off) }}
-	r, err := io.Reader(raw), error(nil)
+	w := c.cache.window()
+	defer w.release()
+	work, end := w.lend(ctx)
+	defer func() { err = end(err) }()
+	read := func(p []byte, off int64) error { return w.read(work, c.blob, p, off) }
+	raw := &rawRange{off: s.Off, end: s.Off + s.Len, read: read}
+	r := io.Reader(raw)
 	if s.Decoded {
-		if r, err = s.decoder(bufio.NewReaderSize(raw, aheadSize), new(gunzip)); err != nil {
+		if s.Kind == ZstdAt { // all of the blob's comes before memory is taken for it
+			ahead := rawRange{off: raw.off, end: raw.end, read: read}
+			if _, err := io.CopyBuffer(io.Discard, &ahead, make([]byte, aheadSize)); err != nil {
+				return s.broken(err)
+			}
+		}
+		if r, err = s.decoder(bufio.NewReaderSize(raw, aheadSize), new(gunzip), w, w.growing(work)); err != nil {
 			return err
 		}
 	}
@@ -108,7 +137,9 @@ func (s *Span) digested() int64 {
 type run struct {
 	key     cacheKey
 	span    *Span
+	window  *window
 	read    func(p []byte, off int64) error // from the blob, for the reader at hand
+	grow    func(size int64) error          // of window, likewise
 	decoded io.Reader
 	pos     int64 // of decoded, in the decoded span
 }
@@ -122,12 +153,13 @@ func (r *run) start(pieces []sum) (err error) {
 	}
 	raw := &rawRange{off: s.Off + r.pos, end: s.Off + s.Len, read: func(p []byte, off int64) error { return r.read(p, off) }}
 	check := &checked{span: s, pieces: pieces[r.pos/pieceSize:], left: s.digested() - r.pos}
+	grow := func(size int64) error { return r.grow(size) }
 	if !s.Decoded {
 		check.r = raw
-		r.decoded, err = s.decoder(bufio.NewReader(check), new(gunzip))
+		r.decoded, err = s.decoder(bufio.NewReader(check), new(gunzip), r.window, grow)
 		return err
 	}
-	if check.r, err = s.decoder(bufio.NewReaderSize(raw, aheadSize), new(gunzip)); err != nil {
+	if check.r, err = s.decoder(bufio.NewReaderSize(raw, aheadSize), new(gunzip), r.window, grow); err != nil {
 		return err
 	}
 	r.decoded = check
@@ -183,7 +215,7 @@ func (c *checked) next() error {
 		return err
 	}
 	if sha256.Sum256(b) != c.pieces[0] {
-		return &blobError{fmt.Errorf("it is not what it was when its digest matched: %w", syscall.EIO)}
+		return &blobError{&DamageError{errors.New("it is not what it was when its digest matched")}}
 	}
 	c.pieces, c.left = c.pieces[1:], c.left-int64(len(b))
 	c.piece.Reset(b)

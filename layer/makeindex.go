@@ -27,23 +27,24 @@ const (
 // that takes more than a GiB. When ctx ends, so does the work after the Read of r
 // that is under way.
 func MakeIndex(ctx context.Context, r io.Reader, opts *Options) (*Index, error) {
+	var w *window
+	if opts != nil && opts.Cache != nil {
+		w = opts.Cache.window()
+		w.use(opts.GiveUp)
+		defer w.release()
+	}
+	r = until(ctx, r)
 	in := bufio.NewReaderSize(reading(func(p []byte) (int, error) {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		return r.Read(p)
+		return w.reading(func() (int, error) { return r.Read(p) })
 	}), aheadSize)
 	format, err := sniff(in)
 	if err != nil {
 		return nil, err
 	}
 	spans := newCutter()
-	plain, err := cutting(in, format, spans)
-	if err != nil {
-		return nil, err
-	}
+	plain := cutting(in, format, spans, w, w.growing(ctx))
 	pass := pass{tree: newBuilder(), diff: sha256.New(), sum: sha256.New(), holes: maxHolesAll, memory: maxTreeBytes}
-	if err := pass.read(plain, opts); err != nil {
+	if err := pass.read(until(ctx, plain), opts); err != nil { // of which there can be much without a Read of r
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -62,6 +63,16 @@ func MakeIndex(ctx context.Context, r io.Reader, opts *Options) (*Index, error) 
 type reading func(p []byte) (int, error)
 
 func (f reading) Read(p []byte) (int, error) { return f(p) }
+
+// until is r as long as ctx lasts.
+func until(ctx context.Context, r io.Reader) io.Reader {
+	return reading(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return r.Read(p)
+	})
+}
 
 // A pass is the way through a layer's tar.
 type pass struct {

@@ -231,6 +231,27 @@ func TestMakeIndexFails(t *testing.T) {
 	}
 }
 
+// TestMakeIndexEnds has the work end with its context also where a little that was read
+// long ago decompresses to much.
+func TestMakeIndexEnds(t *testing.T) {
+	plain := testlayer.Tar(t, testlayer.Reg("zeros", string(make([]byte, 64<<20))))
+	for name, b := range map[string][]byte{"gzip": testlayer.Gzip(t, plain), "zstd": testlayer.Zstd(t, plain)} {
+		ctx, cancel := context.WithCancel(t.Context())
+		in, done := bytes.NewReader(b), new(bytes.Buffer)
+		_, err := layer.MakeIndex(ctx, reader(func(p []byte) (int, error) {
+			n, err := in.Read(p)
+			if in.Len() == 0 {
+				cancel()
+			}
+			return n, err
+		}), &layer.Options{Tar: done})
+		cancel()
+		if !errors.Is(err, context.Canceled) || done.Len() > len(plain)/2 {
+			t.Errorf("%s: %v after %d of %d bytes, want %v at once", name, err, done.Len(), len(plain), context.Canceled)
+		}
+	}
+}
+
 type reader func(p []byte) (int, error)
 
 func (f reader) Read(p []byte) (int, error) { return f(p) }

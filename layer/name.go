@@ -72,8 +72,9 @@ func whiteout(name string) (Kind, string, error) {
 }
 
 // isMeta says whether the clean name is no file of the image but aufs's own, which
-// docker's oldest layers have. What runtimes would show, for it is below a directory
-// of such a name that is not in the root, is none.
+// docker's oldest layers have: all below a directory of the root that bears aufs's
+// prefix, and elsewhere what bears it itself. Runtimes leave out the same, and show
+// what lies below a directory of that name elsewhere.
 func isMeta(name string) bool {
 	root, _, _ := strings.Cut(name, "/")
 	for _, part := range []string{root, path.Base(name)} {

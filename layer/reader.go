@@ -23,6 +23,13 @@ type Options struct {
 	// that says it is an eStargz: see AnnotationTOC. Then the table and the landmarks are
 	// no files of the image. "" means that it is none.
 	TOC string
+
+	// Of MakeIndex: Cache bounds the memory that decompressing takes, over all that share
+	// it; nil does not. GiveUp is called, once, if others wait for that memory while r is
+	// long in coming: then r's Read is to end with an error, and who has the rest of r
+	// come first may begin anew. nil means never.
+	Cache  *Cache
+	GiveUp func()
 }
 
 const (
@@ -191,6 +198,9 @@ func (e *Entry) link(hdr *tar.Header) (err error) {
 		if e.Link, err = cleanName(hdr.Linkname); err != nil {
 			return fmt.Errorf("link: %w", err)
 		}
+		if e.Link == "." || strings.HasPrefix(e.Link, e.Name+"/") { // which would go before it is linked to
+			return &refusal{fmt.Sprintf("a hard link to %.200q, the root or below the link itself", e.Link), syscall.EINVAL}
+		}
 	case e.Kind == Symlink && (hdr.Linkname == "" || strings.ContainsRune(hdr.Linkname, 0)):
 		return fmt.Errorf("link to %.200q: %w", hdr.Linkname, syscall.EINVAL)
 	case e.Kind == Symlink && len(hdr.Linkname) > maxPath:
@@ -232,42 +242,4 @@ func (e *Entry) xattrs(hdr *tar.Header) error {
 		e.Xattrs[name] = value
 	}
 	return nil
-}
-
-// A SizeError is a layer with more bytes than Options.MaxBytes.
-type SizeError struct {
-	of  string
-	Max int64
-}
-
-func (e *SizeError) Error() string { return fmt.Sprintf("more than %d bytes of %s", e.Max, e.of) }
-
-// Is makes it syscall.EFBIG.
-func (e *SizeError) Is(target error) bool { return target == syscall.EFBIG }
-
-// limited reads at most left bytes, and then has an error instead of an end.
-type limited struct {
-	r    io.Reader
-	of   string // what they are, for the error
-	left int64
-	most int64     // what was left first
-	copy io.Writer // is given what is read; nil is none
-}
-
-func (l *limited) Read(p []byte) (int, error) {
-	if l.left == 0 {
-		var b [1]byte
-		if n, err := l.r.Read(b[:]); n == 0 {
-			return 0, err
-		}
-		return 0, &SizeError{l.of, l.most}
-	}
-	n, err := l.r.Read(p[:min(int64(len(p)), l.left)])
-	l.left -= int64(n)
-	if l.copy != nil && n > 0 {
-		if _, err := l.copy.Write(p[:n]); err != nil {
-			return n, err
-		}
-	}
-	return n, err
 }

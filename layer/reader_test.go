@@ -229,8 +229,9 @@ func TestMeta(t *testing.T) {
 		}
 	}
 	for _, toc := range []string{digest.FromString("[]").String(), "sha256:x"} {
-		if entries, _, err := read(bytes.NewReader(b), &layer.Options{TOC: toc}); !errors.Is(err, syscall.EINVAL) {
-			t.Errorf("toc %q, which is another: names %q, error %v, want EINVAL", toc, names(entries), err)
+		entries, _, err := read(bytes.NewReader(b), &layer.Options{TOC: toc})
+		if _, none := errors.AsType[*layer.TOCError](err); !none || !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("toc %q, which is another: names %q, error %v, want a TOCError and EINVAL", toc, names(entries), err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -8,10 +9,10 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sort"
 	"syscall"
 
 	"github.com/klauspost/compress/flate"
-	"github.com/klauspost/compress/zstd"
 )
 
 // wholeSpan bounds in bytes a span that is held in memory as a whole, as it lies
@@ -23,6 +24,16 @@ const wholeSpan = 8 << 20
 func (s *Span) Large() bool { return s.large() }
 
 func (s *Span) large() bool { return s.Size > wholeSpan || s.Len > wholeSpan }
+
+// Verifies says whether a file is held against its own digest when its span is.
+func (ix *Index) Verifies(ino *Inode) bool {
+	i := sort.Search(len(ix.Spans), func(i int) bool { return ix.Spans[i].Out >= ino.Offset })
+	if i == len(ix.Spans) || ino.Data() != nil {
+		return false
+	}
+	s := &ix.Spans[i]
+	return s.Out == ino.Offset && s.Size == ino.Size && s.Decoded && s.Digest == ino.Digest
+}
 
 // Streamed says whether there are parts of the stream that are so large that to read in
 // them is to decompress them from their start: a zstd of one frame, most often.
@@ -57,16 +68,15 @@ func (c *Content) load(ctx context.Context, s *Span) ([]byte, error) {
 	}
 	z := c.gunzips.Get().(*gunzip)
 	defer c.gunzips.Put(z)
-	decoder, err := s.decoder(bytes.NewReader(raw), z)
+	w := c.cache.window()
+	defer w.release()
+	decoder, err := s.decoder(bytes.NewReader(raw), z, w, w.growing(ctx))
 	if err != nil {
 		return nil, err
 	}
 	b := make([]byte, s.Size)
 	if _, err := io.ReadFull(decoder, b); err != nil {
 		return nil, s.broken(err)
-	}
-	if err := s.ends(decoder); err != nil {
-		return nil, err
 	}
 	if s.Decoded {
 		return b, s.check(sha256.Sum256(b))
@@ -99,15 +109,15 @@ func readFull(ctx context.Context, blob Blob, p []byte, off int64) error {
 	case n == len(p):
 		return nil
 	case err == nil || errors.Is(err, io.EOF):
-		return fmt.Errorf("the blob ends at %d: %w", off+int64(n), syscall.EIO)
+		return &DamageError{fmt.Errorf("the blob ends at %d", off+int64(n))}
 	}
 	return err
 }
 
 // decoder returns a reader of what the span decodes to, of whose bytes in the blob
-// r is at the first. It may be z.
-func (s *Span) decoder(r io.Reader, z *gunzip) (io.Reader, error) {
-	decoder, err := s.decompress(r, z)
+// r is at the first. It may be z. w and grow are those of newFrames.
+func (s *Span) decoder(r io.Reader, z *gunzip, w *window, grow func(size int64) error) (io.Reader, error) {
+	decoder, err := s.decompress(r, z, w, grow)
 	if err == nil && s.Skip > 0 {
 		_, err = io.CopyN(io.Discard, decoder, s.Skip)
 	}
@@ -117,7 +127,7 @@ func (s *Span) decoder(r io.Reader, z *gunzip) (io.Reader, error) {
 	return decoder, nil
 }
 
-func (s *Span) decompress(r io.Reader, z *gunzip) (io.Reader, error) {
+func (s *Span) decompress(r io.Reader, z *gunzip, w *window, grow func(size int64) error) (io.Reader, error) {
 	switch s.Kind {
 	case Stored:
 		return r, nil
@@ -132,26 +142,9 @@ func (s *Span) decompress(r io.Reader, z *gunzip) (io.Reader, error) {
 		z.resume(r, point{header: true})
 		return z, nil
 	case ZstdAt:
-		return zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(1))
+		return newFrames(bufio.NewReader(r), nil, w, grow), nil
 	}
 	return nil, syscall.EINVAL
-}
-
-// ends holds a decoder that gave the whole span to its end. What is deflated may
-// end in the midst of a member, and what has a digest of its own may have more
-// behind it.
-func (s *Span) ends(decoder io.Reader) error {
-	if s.Kind != ZstdAt || s.Decoded {
-		return nil
-	}
-	var b [1]byte
-	switch n, err := io.ReadFull(decoder, b[:]); {
-	case n > 0:
-		return s.sizeError()
-	case err != io.EOF:
-		return s.broken(err)
-	}
-	return nil
 }
 
 func (s *Span) check(got sum) error {
@@ -162,11 +155,11 @@ func (s *Span) check(got sum) error {
 	if s.Decoded {
 		of = "what it decodes to"
 	}
-	return fmt.Errorf("%s has the digest sha256:%x, want sha256:%x: %w", of, got, s.Digest, syscall.EIO)
+	return &DamageError{fmt.Errorf("%s has the digest sha256:%x, want sha256:%x", of, got, s.Digest)}
 }
 
 func (s *Span) sizeError() error {
-	return fmt.Errorf("it decodes to other than %d bytes: %w", s.Size, syscall.EIO)
+	return &DamageError{fmt.Errorf("it decodes to other than %d bytes", s.Size)}
 }
 
 // broken makes of what a decoder says an error of the span. What the blob says
@@ -179,8 +172,18 @@ func (s *Span) broken(err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return s.sizeError()
 	}
-	return fmt.Errorf("%w: %w", err, syscall.EIO)
+	return &DamageError{err}
 }
+
+// A DamageError says that a blob is not what its Index says: one of them is wrong. It
+// is syscall.EIO.
+type DamageError struct{ Err error }
+
+func (e *DamageError) Error() string { return e.Err.Error() }
+func (e *DamageError) Unwrap() error { return e.Err }
+
+// Is makes it syscall.EIO.
+func (e *DamageError) Is(target error) bool { return target == syscall.EIO }
 
 // A blobError is an error of the blob that went through a decoder.
 type blobError struct{ error }

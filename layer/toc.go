@@ -5,24 +5,18 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"syscall"
 )
 
-// ErrNoTOC is that a layer has no table of contents that counts: it is a plain
+// A TOCError says why a layer has no table of contents that counts: it is a plain
 // gzip or zstd of its tar.
-var ErrNoTOC = errors.New("no table of contents")
-
-// A TOCError says why a layer's table of contents does not count. It is ErrNoTOC.
 type TOCError struct{ Err error }
 
 func (e *TOCError) Error() string { return "table of contents: " + e.Err.Error() }
 func (e *TOCError) Unwrap() error { return e.Err }
-
-// Is makes it ErrNoTOC.
-func (e *TOCError) Is(target error) bool { return target == ErrNoTOC }
 
 func noTOC(format string, args ...any) error { return &TOCError{fmt.Errorf(format, args...)} }
 
@@ -65,18 +59,19 @@ func ReadTOC(ctx context.Context, blob Blob, annotations map[string]string) (*In
 	return nil, noTOC("the layer's descriptor names none")
 }
 
-// verifyTOC says whether r has the digest.
+// verifyTOC is not nil, and syscall.EINVAL, if r is not of the digest that the
+// layer's descriptor says.
 func verifyTOC(r io.Reader, dgst string) error {
 	want, ok := parseSHA256([]byte(dgst))
 	if !ok {
-		return fmt.Errorf("its digest is %.100q, which is no sha256", dgst)
+		return &refusal{fmt.Sprintf("the layer's descriptor says its digest is %.100q, which is no sha256", dgst), syscall.EINVAL}
 	}
 	h := sha256.New()
 	if _, err := io.Copy(h, r); err != nil {
 		return err
 	}
 	if got := h.Sum(nil); sum(got) != want {
-		return fmt.Errorf("it is sha256:%x, and the layer's descriptor says %s", got, dgst)
+		return &refusal{fmt.Sprintf("it is sha256:%x, and the layer's descriptor says %s", got, dgst), syscall.EINVAL}
 	}
 	return nil
 }

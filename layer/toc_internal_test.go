@@ -2,12 +2,13 @@ package layer
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 
@@ -47,14 +48,6 @@ func FuzzJSON(f *testing.F) {
 	})
 }
 
-type bytesBlob []byte
-
-func (b bytesBlob) Size() int64 { return int64(len(b)) }
-
-func (b bytesBlob) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
-	return bytes.NewReader(b).ReadAt(p, off)
-}
-
 // FuzzTOC holds the index of whatever JSON to what an index promises.
 func FuzzTOC(f *testing.F) {
 	x := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte("x")))
@@ -70,6 +63,20 @@ func FuzzTOC(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestChunksTakeMemory counts what the chunks of a table of contents take.
+func TestChunksTakeMemory(t *testing.T) {
+	json := `{"version":1,"entries":[{"type":"reg","name":"f","size":100,"chunkSize":1,"chunkType":"zeros"}`
+	for i := 1; i < 100; i++ {
+		json += fmt.Sprintf(`,{"type":"chunk","chunkOffset":%d,"chunkSize":1,"chunkType":"zeros"}`, i)
+	}
+	for memory, want := range map[allowance]error{4 << 10: syscall.EFBIG, 32 << 10: nil} {
+		c := &contents{kind: ZstdAt, end: 1, left: 100, tree: newBuilder(), memory: memory}
+		if err := decodeTOC(strings.NewReader(json+"]}"), c.add); !errors.Is(err, want) {
+			t.Errorf("100 chunks in %d bytes: %v, want %v", memory, err, want)
+		}
+	}
 }
 
 // FuzzLayer is of whole layers, whose digests are made to fit.
@@ -95,7 +102,7 @@ func FuzzLayer(f *testing.F) {
 		if off, n, err := chunkedFooter(b); err == nil && off+n >= off && off+n <= int64(len(b)) {
 			annotations["io.containers.zstd-chunked."+chunkedChecksum] = fmt.Sprintf("sha256:%x", sha256.Sum256(b[off:off+n]))
 		}
-		if ix, err := ReadTOC(t.Context(), bytesBlob(b), annotations); err == nil {
+		if ix, err := ReadTOC(t.Context(), testlayer.Blob(b), annotations); err == nil {
 			checkTOC(t, ix, int64(len(b)))
 		}
 	})

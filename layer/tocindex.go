@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"syscall"
+	"unsafe"
 )
 
 // A contents makes an index of the entries of a table of contents. The stream is
@@ -132,6 +133,9 @@ func (c *contents) chunk(e *tocEntry) error {
 		if span.Digest == (sum{}) {
 			return &refusal{"a chunk without a SHA-256", syscall.EINVAL}
 		}
+	}
+	if err := c.memory.take(int64(unsafe.Sizeof(span) + unsafe.Sizeof(e.offset))); err != nil {
+		return err
 	}
 	c.spans = append(c.spans, span)
 	c.offsets = append(c.offsets, e.offset)

@@ -72,6 +72,10 @@ func (j *jsonReader) entries(add func(*tocEntry) error) {
 
 // field takes the value of a key of an entry.
 func (j *jsonReader) field(e *tocEntry, key []byte) {
+	if n := e.number(key); n != nil {
+		*n = j.int()
+		return
+	}
 	switch string(key) {
 	case "type":
 		j.entryType(e)
@@ -79,34 +83,16 @@ func (j *jsonReader) field(e *tocEntry, key []byte) {
 		e.Name = string(j.string())
 	case "linkName":
 		e.Linkname = string(j.string())
-	case "size":
-		e.Size = j.int()
-	case "mode":
-		e.Mode = j.int()
 	case "uid":
 		e.Uid = int(j.int())
 	case "gid":
 		e.Gid = int(j.int())
-	case "devMajor":
-		e.Devmajor = j.int()
-	case "devMinor":
-		e.Devminor = j.int()
 	case "modtime":
 		j.time(e)
 	case "xattrs":
 		j.xattrs(e)
 	case "digest":
 		e.digest, _ = parseSHA256(j.string())
-	case "offset":
-		e.offset = j.int()
-	case "innerOffset":
-		e.innerOffset = j.int()
-	case "endOffset":
-		e.endOffset = j.int()
-	case "chunkOffset":
-		e.chunkOffset = j.int()
-	case "chunkSize":
-		e.chunkSize = j.int()
 	case "chunkDigest":
 		e.chunkDigest, _ = parseSHA256(j.string())
 	case "chunkType":
@@ -114,6 +100,32 @@ func (j *jsonReader) field(e *tocEntry, key []byte) {
 	default:
 		j.skip()
 	}
+}
+
+// number returns where the value of a key goes that is a whole number, nil for any
+// other key.
+func (e *tocEntry) number(key []byte) *int64 {
+	switch string(key) {
+	case "size":
+		return &e.Size
+	case "mode":
+		return &e.Mode
+	case "devMajor":
+		return &e.Devmajor
+	case "devMinor":
+		return &e.Devminor
+	case "offset":
+		return &e.offset
+	case "innerOffset":
+		return &e.innerOffset
+	case "endOffset":
+		return &e.endOffset
+	case "chunkOffset":
+		return &e.chunkOffset
+	case "chunkSize":
+		return &e.chunkSize
+	}
+	return nil
 }
 
 func (j *jsonReader) entryType(e *tocEntry) {

@@ -23,28 +23,28 @@ import (
 func TestStaysInside(t *testing.T) {
 	base := t.TempDir()
 	out := filepath.Join(base, "out")
-	mustUnpack(t, out, testlayer.Tar(t, entries("f=precious d/ d/g=precious")...))
+	mustUnpack(t, out, testlayer.Tar(t, testlayer.Words("f=precious d/ d/g=precious")...))
 	mode := testlayer.Dir("l")
 	mode.Mode, mode.Uid = 0o777, 7
 	through := testlayer.Reg("l/d/g", "evil")
 	through.PAXRecords = map[string]string{"SCHILY.xattr.user.evil": "1"}
 	dev := testlayer.File{Header: tar.Header{Typeflag: tar.TypeFifo, Name: "l/fifo", Mode: 0o777}}
 	cases := map[string][]testlayer.File{
-		"an absolute name":                entries(out + "/f=evil"),
-		"dots":                            entries("../out/f=evil d/../../out/f=evil x/../../../../../.." + out + "/f=evil"),
-		"a hard link out":                 entries("h#../out/f h2#" + out + "/f"),
-		"a whiteout out":                  entries("../out/.wh.f ../.wh.out d/../../.wh.out ../out/.wh..wh..opq"),
-		"a whiteout through a link":       entries("l@../out l/.wh.f l/d/.wh.g l/.wh..wh..opq .wh.l"),
-		"an opaque link":                  entries("l@" + out + " l/.wh..wh..opq"),
+		"an absolute name":                testlayer.Words(out + "/f=evil"),
+		"dots":                            testlayer.Words("../out/f=evil d/../../out/f=evil x/../../../../../.." + out + "/f=evil"),
+		"a hard link out":                 testlayer.Words("h#../out/f h2#" + out + "/f"),
+		"a whiteout out":                  testlayer.Words("../out/.wh.f ../.wh.out d/../../.wh.out ../out/.wh..wh..opq"),
+		"a whiteout through a link":       testlayer.Words("l@../out l/.wh.f l/d/.wh.g l/.wh..wh..opq .wh.l"),
+		"an opaque link":                  testlayer.Words("l@" + out + " l/.wh..wh..opq"),
 		"a directory over a link":         {testlayer.Symlink("l", out), mode},
 		"a file over a link":              {testlayer.Symlink("d", "../out/f"), testlayer.Reg("d", "evil")},
 		"a special file through a link":   {testlayer.Symlink("l", out), dev},
 		"a hard link to a link":           {testlayer.Symlink("s", out+"/f"), testlayer.Link("h", "s"), testlayer.Reg("h", "evil")},
-		"a hard link through a link":      entries("l@" + out + " h#l/f h=evil"),
-		"links that meet":                 entries("a@.. b@a/out c@b/d b/f=evil c/g=evil a/out/f=evil"),
-		"a link within a link":            entries("d/ d/up@../.. d/up/out/f=evil l@d/up/out l/f=evil"),
-		"a link in the place of a parent": entries("d/ d/e/ d/e/x=1 d@../out d/g=evil d/e/g=evil"),
-		"proc":                            entries("p@/proc/self/root" + out + " p/f=evil q@/proc/self/cwd q/f=evil"),
+		"a hard link through a link":      testlayer.Words("l@" + out + " h#l/f h=evil"),
+		"links that meet":                 testlayer.Words("a@.. b@a/out c@b/d b/f=evil c/g=evil a/out/f=evil"),
+		"a link within a link":            testlayer.Words("d/ d/up@../.. d/up/out/f=evil l@d/up/out l/f=evil"),
+		"a link in the place of a parent": testlayer.Words("d/ d/e/ d/e/x=1 d@../out d/g=evil d/e/g=evil"),
+		"proc":                            testlayer.Words("p@/proc/self/root" + out + " p/f=evil q@/proc/self/cwd q/f=evil"),
 	}
 	for _, target := range []string{"../out", out, "/.." + out, "./../out/.", strings.Repeat("../", 30) + out} {
 		cases["through a link to "+target] = []testlayer.File{testlayer.Symlink("l", target), testlayer.Reg("l/f", "evil"), through, testlayer.Symlink("l/new", "x")}
@@ -103,7 +103,7 @@ func TestInterrupted(t *testing.T) {
 		defer os.RemoveAll(dirs)
 		layers := make([][]byte, rapid.IntRange(1, 3).Draw(rt, "layers"))
 		for i := range layers {
-			layers[i] = testlayer.Tar(t, append([]testlayer.File{testlayer.Dir(".")}, entries(words(rt))...)...)
+			layers[i] = testlayer.Tar(t, append([]testlayer.File{testlayer.Dir(".")}, testlayer.Words(words(rt))...)...)
 		}
 		whole, again := filepath.Join(dirs, "whole"), filepath.Join(dirs, "again")
 		_, err = unpack(whole, nil, layers...)

@@ -20,7 +20,7 @@ import (
 func (s *fakeSource) rooted(layers ...string) (img ocispec.Descriptor, descs []ocispec.Descriptor) {
 	config := ocispec.Image{RootFS: ocispec.RootFS{Type: "layers"}}
 	for _, words := range layers {
-		tar := testlayer.Tar(s.t, entries(words)...)
+		tar := testlayer.Tar(s.t, testlayer.Words(words)...)
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, digest.FromBytes(tar))
 		descs = append(descs, s.put(ocispec.MediaTypeImageLayerGzip, testlayer.Gzip(s.t, tar)))
 	}
@@ -88,13 +88,13 @@ func TestPullErrors(t *testing.T) {
 	s := newSource(t)
 	good, layers := s.rooted("a=1", "b=2")
 	gzip := func(words string) ocispec.Descriptor {
-		return s.put(ocispec.MediaTypeImageLayerGzip, testlayer.Gzip(t, testlayer.Tar(t, entries(words)...)))
+		return s.put(ocispec.MediaTypeImageLayerGzip, testlayer.Gzip(t, testlayer.Tar(t, testlayer.Words(words)...)))
 	}
 	config := func(text string) ocispec.Descriptor { return s.put(ocispec.MediaTypeImageConfig, []byte(text)) }
 	broken := s.put(ocispec.MediaTypeImageLayerGzip, []byte("\x1f\x8bno gzip at all"))
 	bad := gzip("x=1")
 	s.wrong[bad.Digest] = true
-	id := `"` + digest.FromBytes(testlayer.Tar(t, entries("x=1")...)).String() + `"`
+	id := `"` + digest.FromBytes(testlayer.Tar(t, testlayer.Words("x=1")...)).String() + `"`
 	for name, c := range map[string]struct {
 		img  ocispec.Descriptor
 		want string

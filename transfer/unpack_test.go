@@ -135,26 +135,6 @@ func paths(t *testing.T, dir string) string {
 	return strings.Join(all, " ")
 }
 
-// entries makes entries of words: a directory "a/", a file "a=content", a link
-// "a@target", a hard link "a#target".
-func entries(words string) (all []testlayer.File) {
-	for w := range strings.FieldsSeq(words) {
-		switch i := strings.IndexAny(w, "=@#"); {
-		case i < 0 && strings.HasSuffix(w, "/"):
-			all = append(all, testlayer.Dir(w))
-		case i < 0:
-			all = append(all, testlayer.Reg(w, ""))
-		case w[i] == '=':
-			all = append(all, testlayer.Reg(w[:i], w[i+1:]))
-		case w[i] == '@':
-			all = append(all, testlayer.Symlink(w[:i], w[i+1:]))
-		default:
-			all = append(all, testlayer.Link(w[:i], w[i+1:]))
-		}
-	}
-	return all
-}
-
 // TestOneUnpacker keeps a second one out of a directory until the first is done.
 func TestOneUnpacker(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tree")
@@ -212,7 +192,7 @@ func TestLayers(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "tree")
 			var layers [][]byte
 			for _, words := range c.layers {
-				layers = append(layers, testlayer.Tar(t, entries(words)...))
+				layers = append(layers, testlayer.Tar(t, testlayer.Words(words)...))
 			}
 			mustUnpack(t, dir, layers...)
 			if got := paths(t, dir); got != c.want {
@@ -295,8 +275,8 @@ func TestErrors(t *testing.T) {
 		"cut short":             {filepath.Join(base, "b"), cut, io.ErrUnexpectedEOF},
 		"a bomb":                {filepath.Join(base, "c"), zeros, syscall.EFBIG},
 		"a hard link to none":   {filepath.Join(base, "d"), testlayer.Tar(t, testlayer.Link("h", "none")), syscall.ENOENT},
-		"links in a circle":     {filepath.Join(base, "e"), testlayer.Tar(t, entries("a@b b@a a/f=1")...), syscall.ELOOP},
-		"a link to a directory": {filepath.Join(base, "f"), testlayer.Tar(t, entries("d/ h#d")...), syscall.EPERM},
+		"links in a circle":     {filepath.Join(base, "e"), testlayer.Tar(t, testlayer.Words("a@b b@a a/f=1")...), syscall.ELOOP},
+		"a link to a directory": {filepath.Join(base, "f"), testlayer.Tar(t, testlayer.Words("d/ h#d")...), syscall.EPERM},
 	} {
 		before := openFiles(t)
 		if _, err := unpack(c.dir, &transfer.UnpackOptions{MaxBytes: 10 << 20}, c.layer); !errors.Is(err, c.want) {
@@ -359,11 +339,11 @@ func TestDeviceOverDirectory(t *testing.T) {
 	needRoot(t)
 	null := testlayer.File{Header: tar.Header{Typeflag: tar.TypeChar, Name: "d", Devmajor: 1, Devminor: 3, Mode: 0o666}}
 	dir := filepath.Join(t.TempDir(), "tree")
-	mustUnpack(t, dir, testlayer.Tar(t, entries("d/ d/e/ d/e/f=1")...), testlayer.Tar(t, null))
+	mustUnpack(t, dir, testlayer.Tar(t, testlayer.Words("d/ d/e/ d/e/f=1")...), testlayer.Tar(t, null))
 	if got := testlayer.Tree(t, dir); len(got) != 2 || got["d"] != "020666 0:0 1700000000.123456789 1:3" {
 		t.Errorf("the tree is %v, want the device d alone", got)
 	}
-	mustUnpack(t, dir, testlayer.Tar(t, entries("d/ d/f=2")...))
+	mustUnpack(t, dir, testlayer.Tar(t, testlayer.Words("d/ d/f=2")...))
 	if got := paths(t, dir); got != "d/ d/f=2" {
 		t.Errorf("the tree is %s, want a directory with a file", got)
 	}

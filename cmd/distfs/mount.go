@@ -12,7 +12,6 @@ import (
 
 	"distfs/fetch"
 	"distfs/fs"
-	"distfs/image"
 	"distfs/locator"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -44,7 +43,6 @@ func (p *program) mountCommand() *cobra.Command {
 		tagTTL:    duration{d: time.Minute},
 		fillBelow: fetch.DefaultFillBelow,
 		verify:    choice{"at-end", []string{"at-end", "before-read", "never-hold"}},
-		platform:  platform(image.HostPlatform()),
 		overlay:   choice{"trusted", []string{"trusted", "user"}},
 		trustTOC:  choice{"yes", []string{"yes", "no"}},
 	}
@@ -90,7 +88,7 @@ nothing. It is the fast way for who reads many files.`,
 	f.Var(&m.fillBelow, "fill-below", "fetch the whole of what is opened if it is smaller")
 	f.Var(&m.maxSize, "max-size", "evict what was not used for long where the store is larger; 0 keeps all")
 	f.Var(&m.verify, "verify", "hold reads of a large object until its digest matched")
-	f.Var(&m.platform, "platform", "choose this one's manifest of an index")
+	f.Var(&m.platform, "platform", "choose this one's manifest of an index (default the host's); refuse to mount an image that is for another alone")
 	f.Var(&m.overlay, "overlay", "the attribute that marks opaque directories in layers/N, for overlayfs")
 	f.Var(&m.trustTOC, "trust-toc", "take names from a layer's table of contents where the manifest vouches for it")
 	f.Var(&m.metrics, "metrics-addr", "serve metrics for Prometheus at http://ADDR/metrics; without a host it is 127.0.0.1")
@@ -104,16 +102,29 @@ nothing. It is the fast way for who reads many files.`,
 	return cmd
 }
 
+// notThere is the error of a mount point that is not there. As the one argument it may
+// have been meant for a REFERENCE.
+func (p *program) notThere(dir string, m *mountFlags) error {
+	err := &os.PathError{Op: "mount", Path: dir, Err: syscall.ENOENT}
+	if _, no := p.hosts.ParseReference(dir); m.image != nil || no != nil {
+		return err
+	}
+	return fmt.Errorf("%w; if %s is an image, a MOUNTPOINT is missing: distfs mount %s MOUNTPOINT", err, dir, dir)
+}
+
 // start mounts dir and returns when it is unmounted; in the background, when it
 // is mounted.
 func (p *program) start(ctx context.Context, dir string, m *mountFlags) error {
 	// What is dead or not to be seen, the mount itself deals with.
 	if info, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		return &os.PathError{Op: "mount", Path: dir, Err: syscall.ENOENT}
+		return p.notThere(dir, m)
 	} else if err == nil && !info.IsDir() {
 		return &os.PathError{Op: "mount", Path: dir, Err: syscall.ENOTDIR}
 	}
 	p.starter = startedBy()
+	if p.starter == nil && os.Geteuid() != 0 {
+		p.sayIgnored(m)
+	}
 	switch {
 	case p.starter != nil:
 		var err error
@@ -133,6 +144,19 @@ func (p *program) start(ctx context.Context, dir string, m *mountFlags) error {
 	err := p.mount(ctx, dir, m)
 	p.starter.failed(err)
 	return err
+}
+
+// sayIgnored says which options fusermount3 takes from root alone. As for other file
+// systems by FUSE, the mount is made without them.
+func (p *program) sayIgnored(m *mountFlags) {
+	for _, o := range []struct {
+		name  string
+		given bool
+	}{{"suid", m.suid}, {"dev", m.dev}} {
+		if o.given {
+			p.say(fmt.Sprintf("-o %s is ignored: only root may mount without no%s", o.name, o.name))
+		}
+	}
 }
 
 // mount mounts dir and returns when it is unmounted.
@@ -255,9 +279,22 @@ func (p *program) attach(ctx context.Context, dir string, src *source, m *mountF
 	if m.image == nil {
 		return fs.Mount(dir, src, p.hosts, opts)
 	}
+	// Who interrupts it does not wait for a registry. Of a signal that comes too late
+	// for that, serve hears too.
+	ctx, stop := signal.NotifyContext(ctx, endings()...)
+	defer stop()
+	mounted, err := p.attachImage(ctx, dir, src, m, opts)
+	if err != nil && ctx.Err() != nil {
+		return nil, errInterrupted
+	}
+	return mounted, err
+}
+
+// attachImage mounts the one image that m is for.
+func (p *program) attachImage(ctx context.Context, dir string, src *source, m *mountFlags, opts *fs.Options) (*fs.Mounted, error) {
 	ref, err := src.settle(ctx, *m.image, m.offline)
 	if err != nil {
-		return nil, fmt.Errorf("mount %s: %w", m.image, err)
+		return nil, fmt.Errorf("mount: %w", err)
 	}
 	p.log.Info("one image", "image", locator.Reference{Locator: ref.Locator, Digest: ref.Digest}.String())
 	return fs.MountImage(ctx, dir, src, p.hosts, ref, opts)

@@ -85,6 +85,7 @@ func TestScripts(t *testing.T) {
 			"images":    func(ts *testscript.TestScript, _ bool, _ []string) { cmdImages(t, ts) },
 			"artifacts": cmdArtifacts,
 			"mapped":    cmdMapped,
+			"vast":      cmdVast,
 			"entry":     cmdEntry,
 			"entries":   cmdEntries,
 			"sentonce":  cmdSentOnce,

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 
 	"distfs/internal/testregistry"
 
@@ -42,6 +43,15 @@ func cmdArtifacts(ts *testscript.TestScript, _ bool, _ []string) {
 	m.manifest("TITLED", "1", ocispec.Manifest{
 		ArtifactType: "application/vnd.test.model", Config: m.blob(ocispec.MediaTypeEmptyJSON, []byte("{}")),
 		Layers: []ocispec.Descriptor{weights, chart, outside},
+	})
+}
+
+// vast has the registry hold hostile/vast:1, the manifest $VAST of 100 MB.
+func cmdVast(ts *testscript.TestScript, _ bool, _ []string) {
+	m := &maker{ts: ts, reg: registryOf(ts), repo: "hostile/vast"}
+	m.manifest("VAST", "1", ocispec.Manifest{
+		Config: m.blob(ocispec.MediaTypeEmptyJSON, []byte("{}")), Layers: []ocispec.Descriptor{},
+		Annotations: map[string]string{"filler": strings.Repeat("x", 100_000_000)},
 	})
 }
 

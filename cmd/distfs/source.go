@@ -87,8 +87,10 @@ func (s *source) NewStream(key digest.Digest) (fs.NewStream, error) {
 // LayerIndex is the index of a layer that the store keeps.
 func (s *source) LayerIndex(dgst digest.Digest) ([]byte, error) { return s.store.LayerIndex(dgst) }
 
-// HasLayerIndex says whether it keeps one.
-func (s *source) HasLayerIndex(dgst digest.Digest) bool { return s.store.HasLayerIndex(dgst) }
+// HasLayerIndex says whether it keeps one that begins with head.
+func (s *source) HasLayerIndex(dgst digest.Digest, head []byte) bool {
+	return s.store.HasLayerIndex(dgst, head)
+}
 
 // KeepLayerIndex has it keep one.
 func (s *source) KeepLayerIndex(dgst digest.Digest, write func(io.Writer) error) error {
@@ -113,8 +115,8 @@ func (s *source) settle(ctx context.Context, ref locator.Reference, offline bool
 		return ref, err
 	}
 	desc, ok := tags[ref.Tag]
-	if !ok {
-		return ref, fmt.Errorf("the store does not have it: %w", iofs.ErrNotExist)
+	if n, committed := s.Local(ref.Locator, desc.Digest); !ok || n == 0 && committed.IsZero() {
+		return ref, fmt.Errorf("%s: the store does not have it: %w", ref, iofs.ErrNotExist)
 	}
 	ref.Digest = desc.Digest
 	return ref, nil

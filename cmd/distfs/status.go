@@ -22,7 +22,7 @@ import (
 
 func (p *program) statusCommand() *cobra.Command {
 	var out output
-	var watch bool
+	var watch, size bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show what each process on the store does",
@@ -32,18 +32,32 @@ writing), how much of it is here, or there, and how fast it moves. One that does
 not answer within a second, for it is stopped say, is "not answering".
 
 With -w it is shown again each second, until ^C; with -o json then as a line for
-each process.`,
+each process.
+
+With --size it is not processes that are shown but what the store takes on disk: its
+blobs, the ingests, which are on their way in, what was made of layers for trees, the
+files of images and indexes, and what verify moved to bad/.`,
 		Args:              exactly(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: p.interruptible(func(ctx context.Context, _ []string) error {
-			if watch {
+			switch {
+			case size:
+				return p.usage(&out)
+			case watch:
 				return p.watchStatus(ctx, &out)
 			}
 			return p.status(ctx, &out)
 		}),
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "keep showing, until interrupted")
+	cmd.Flags().BoolVar(&size, "size", false, "show what the store takes on disk, by kind")
 	out.flag(cmd)
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if watch && size {
+			return errors.New("--watch and --size exclude each other")
+		}
+		return nil
+	}
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"distfs/fs"
@@ -22,7 +23,12 @@ func (p *program) umountCommand() *cobra.Command {
 		Args:              exactly("MOUNTPOINT"),
 		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
 		RunE: p.interruptible(func(_ context.Context, args []string) error {
-			return fs.Unmount(args[0], endsWithin)
+			err := fs.Unmount(args[0], endsWithin)
+			if on, ok := errors.AsType[*fs.ServesOnError](err); ok {
+				p.complain(on) // and it is unmounted
+				return nil
+			}
+			return err
 		}),
 	}
 }

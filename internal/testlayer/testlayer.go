@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,6 +42,29 @@ func Symlink(name, target string) File {
 // Link returns a hard link.
 func Link(name, target string) File {
 	return File{Header: tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target}}
+}
+
+// Words returns the entries that words tell: a directory "a/", a file "a=content" or
+// "a", as a whiteout is one, a symbolic link "a@target", a hard link "a#target".
+func Words(words string) (files []File) {
+	for w := range strings.FieldsSeq(words) {
+		name, more := w, ""
+		kind := strings.IndexAny(w, "=@#")
+		if kind >= 0 {
+			name, more = w[:kind], w[kind+1:]
+		}
+		switch {
+		case kind < 0 && strings.HasSuffix(w, "/"):
+			files = append(files, Dir(name))
+		case kind < 0 || w[kind] == '=':
+			files = append(files, Reg(name, more))
+		case w[kind] == '@':
+			files = append(files, Symlink(name, more))
+		default:
+			files = append(files, Link(name, more))
+		}
+	}
+	return files
 }
 
 // Tar returns the tar of files. Those without a time have Time.
