@@ -24,6 +24,7 @@ type layerStream struct {
 	s     *server
 	layer digest.Digest
 	ix    *layer.Index
+	fits  bool // the layer is not decompressed from its start
 	known func() wantedSpans
 
 	whole lingering[Stream] // once it is whole
@@ -58,7 +59,7 @@ type wantedSpans struct {
 }
 
 func newLayerStream(s *server, dgst digest.Digest, ix *layer.Index) *layerStream {
-	st := &layerStream{s: s, layer: dgst, ix: ix}
+	st := &layerStream{s: s, layer: dgst, ix: ix, fits: !ix.Streamed()}
 	st.known = sync.OnceValue(st.wanted)
 	st.whole.open = func(context.Context) (Stream, error) { return s.src.Stream(st.known().key) }
 	st.whole.close = func(f Stream) { f.Close() }
@@ -264,23 +265,25 @@ func (st *layerStream) wants(span int) bool {
 }
 
 // Keep keeps a span while the stream is made.
-func (st *layerStream) Keep(span int, b []byte) {
+func (st *layerStream) Keep(span int, b []byte) bool {
 	if !st.wants(span) {
-		return
+		return false
 	}
-	if err := st.keep(span, b); err != nil {
+	kept, err := st.keep(span, b)
+	if err != nil {
 		st.fail(err)
 	}
+	return kept
 }
 
-func (st *layerStream) keep(span int, b []byte) error {
+func (st *layerStream) keep(span int, b []byte) (bool, error) {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
 	if st.made == nil || st.failed {
-		return nil
+		return false, nil
 	}
 	if _, err := st.made.WriteAt(b, st.ix.Spans[span].Out); err != nil {
-		return err
+		return false, err
 	}
 	st.bits.Lock()
 	defer st.bits.Unlock()
@@ -288,7 +291,7 @@ func (st *layerStream) keep(span int, b []byte) error {
 		st.have[span] = true
 		st.left--
 	}
-	return nil
+	return true, nil
 }
 
 // fail has no more kept: what is kept already serves as long as the harvest goes on.

@@ -66,7 +66,7 @@ func (f *treeContent) open(ctx context.Context) (Object, error) {
 // be the file's.
 func (l *layerFiles) inStream(ino *layer.Inode) bool {
 	ix := l.held()
-	return ino.Size < passFrom && !ix.Streamed() && (ix.View != layer.ViewTOC || ix.Verifies(ino))
+	return ino.Size < passFrom && l.keeper().fits && (ix.View != layer.ViewTOC || ix.Verifies(ino))
 }
 
 // read reads the file's content. All of it was verified, by the digest of the file or

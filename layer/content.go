@@ -20,6 +20,7 @@ type Content struct {
 	cache *Cache
 	kept  Kept // nil: nothing
 
+	buffers buffers
 	gunzips sync.Pool                     // of *gunzip: they are large
 	zstd    func() (*zstd.Decoder, error) // for spans that are decoded as a whole
 
@@ -51,8 +52,9 @@ func NewContent(ix *Index, blob Blob, id string, cache *Cache) *Content {
 type Kept interface {
 	// Read reads all of p from the stream at off, or is false.
 	Read(ctx context.Context, p []byte, off int64) bool
-	// Keep may keep what the span decodes to: it was verified.
-	Keep(span int, b []byte)
+	// Keep may keep what the span decodes to, which was verified, and says whether it
+	// did. b is the caller's again when it returns.
+	Keep(span int, b []byte) bool
 }
 
 // KeepIn has c ask k before it decodes anything. It is called before c is used.
@@ -60,8 +62,7 @@ func (c *Content) KeepIn(k Kept) { c.kept = k }
 
 // Decode decodes a span that is not large, for who is given it to keep.
 func (c *Content) Decode(ctx context.Context, span int) error {
-	_, err := c.shared(ctx, span)
-	return err
+	return c.shared(ctx, span, func([]byte) {})
 }
 
 // ReadAt reads from the content of a File of the Index, as io.ReaderAt has it.
@@ -146,29 +147,27 @@ func (c *Content) span(ctx context.Context, i int, p []byte, from int64) error {
 	case s.large():
 		return c.large(ctx, i, p, from)
 	}
-	b := c.cache.get(c.key(i))
-	if b == nil {
-		var err error
-		if b, err = c.shared(ctx, i); err != nil {
-			return err
-		}
+	if b := c.cache.get(c.key(i)); b != nil {
+		copy(p, b[from:])
+		return nil
 	}
-	copy(p, b[from:])
-	return nil
+	return c.shared(ctx, i, func(b []byte) { copy(p, b[from:]) })
 }
 
 // A flight is the loading of a span or its verification, for all who wait for it.
 type flight struct {
-	waiters int // guarded by Content.mu
+	waiters int // who wait, or use bytes; guarded by Content.mu
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when the following are there
 	bytes   []byte
+	loose   bool // nobody has bytes but those who wait
 	err     error
 }
 
 // shared loads the span i, or verifies it if it is large, once for all who want it at
-// a time. That ends early when the last of them left.
-func (c *Content) shared(ctx context.Context, i int) ([]byte, error) {
+// a time. That ends early when the last of them left. use has what it decodes to while it
+// lasts.
+func (c *Content) shared(ctx context.Context, i int, use func(b []byte)) error {
 	c.mu.Lock()
 	f := c.flights[i]
 	if f == nil {
@@ -182,18 +181,30 @@ func (c *Content) shared(ctx context.Context, i int) ([]byte, error) {
 	c.mu.Unlock()
 	select {
 	case <-f.done:
-		return f.bytes, f.err
+		if f.err == nil {
+			use(f.bytes)
+		}
+		if c.leave(f, i) && f.loose {
+			c.buffers.put(f.bytes)
+		}
+		return f.err
 	case <-ctx.Done():
+		if c.leave(f, i) {
+			f.cancel()
+		}
+		return ctx.Err()
 	}
+}
+
+// leave says whether the last one left.
+func (c *Content) leave(f *flight, i int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f.waiters--; f.waiters == 0 {
-		f.cancel()
-		if c.flights[i] == f { // who comes next begins anew
-			delete(c.flights, i)
-		}
+	f.waiters--
+	if f.waiters == 0 && c.flights[i] == f { // who comes next begins anew
+		delete(c.flights, i)
 	}
-	return nil, ctx.Err()
+	return f.waiters == 0
 }
 
 func (c *Content) fly(ctx context.Context, i int, f *flight) {
@@ -201,9 +212,9 @@ func (c *Content) fly(ctx context.Context, i int, f *flight) {
 	if s := &c.ix.Spans[i]; s.large() {
 		f.err = c.verify(ctx, i)
 	} else if f.bytes, f.err = c.load(ctx, s); f.err == nil {
-		c.cache.put(c.key(i), f.bytes)
-		if c.kept != nil {
-			c.kept.Keep(i, f.bytes)
+		f.loose = c.kept != nil && c.kept.Keep(i, f.bytes)
+		if !f.loose {
+			c.cache.put(c.key(i), f.bytes)
 		}
 	}
 	c.mu.Lock()

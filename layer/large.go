@@ -18,7 +18,7 @@ const pieceSize = 1 << 20
 // large reads all of p from the large span i at from.
 func (c *Content) large(ctx context.Context, i int, p []byte, from int64) error {
 	for {
-		_, err := c.shared(ctx, i)
+		err := c.shared(ctx, i, func([]byte) {})
 		if err == nil {
 			break
 		}

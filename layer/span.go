@@ -45,7 +45,10 @@ type sum = [sha256.Size]byte
 
 // load returns what the span s decodes to.
 func (c *Content) load(ctx context.Context, s *Span) ([]byte, error) {
-	raw := make([]byte, s.Len)
+	raw := c.buffers.get(s.Len)
+	if s.Kind != Stored {
+		defer c.buffers.put(raw)
+	}
 	if err := readFull(ctx, c.blob, raw, s.Off); err != nil {
 		return nil, err
 	}
@@ -74,7 +77,7 @@ func (c *Content) load(ctx context.Context, s *Span) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := make([]byte, s.Size)
+	b := c.buffers.get(s.Size)
 	if _, err := io.ReadFull(decoder, b); err != nil {
 		return nil, s.broken(err)
 	}
@@ -92,7 +95,7 @@ func (c *Content) unzstd(s *Span, raw []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := z.DecodeAll(raw, make([]byte, 0, s.Size))
+	b, err := z.DecodeAll(raw, c.buffers.get(s.Size)[:0])
 	switch {
 	case err != nil:
 		return nil, s.broken(err)
