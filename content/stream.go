@@ -122,4 +122,3 @@ func (s *Store) sweepStreams() error {
 	}
 	return errors.Join(errs...)
 }
-

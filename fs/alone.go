@@ -38,9 +38,10 @@ func MountImage(ctx context.Context, dir string, src Source, hosts locator.Hosts
 		}
 		return nil, fmt.Errorf("mount %s: %w", ref, err)
 	}
+	root.begin() // before the mount serves: it may end at any time
 	m, err := s.attachTo(dir)
-	if err == nil {
-		root.begin()
+	if err != nil {
+		s.close()
 	}
 	return m, err
 }
