@@ -373,3 +373,34 @@ func TestLargeWindow(t *testing.T) {
 		t.Errorf("%v, %t", err, string(got) == text)
 	}
 }
+
+// TestVerifies says of a file whether the digest of what it is read from is its own.
+func TestVerifies(t *testing.T) {
+	own, other := digestOf("content"), digestOf("another")
+	for name, tt := range map[string]struct {
+		digest, chunk string
+		want          bool
+	}{
+		"its own": {own, own, true}, "another": {other, own, false}, "that of a chunk alone": {"", own, false},
+	} {
+		entry := fmt.Sprintf(`"type":"reg","name":"f","mode":420,"size":7,"offset":0,"chunkDigest":%q`, tt.chunk)
+		if tt.digest != "" {
+			entry += fmt.Sprintf(`,"digest":%q`, tt.digest)
+		}
+		b, annotations := testlayer.WithEStargzTOC(t, testlayer.Gzip(t, []byte("content")), []byte(toc(entry)), 0)
+		ix, err := readTOC(t, b, annotations)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ino := range ix.Inodes.All() {
+			if ino.Kind == layer.File && ix.Verifies(ino) != tt.want {
+				t.Errorf("%s: Verifies = %v, want %v", name, !tt.want, tt.want)
+			}
+		}
+	}
+	if ix := makeIndex(t, testlayer.Tar(t, testlayer.Reg("f", "content"))); ix.Verifies(ix.Inode(1)) {
+		t.Error("a file in a span of many is verified by its digest")
+	}
+}
+
+func digestOf(s string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(s))) }
