@@ -62,11 +62,11 @@ func (f *treeContent) open(ctx context.Context) (Object, error) {
 }
 
 // inStream says whether a file can be read out of what the layer's stream keeps: whatever
-// is there was held against the digests of spans, which of a table of contents need not
-// be the file's.
+// is there was held against the digests of spans. Those of a table of contents need not
+// make the file's, and the tar knows only the latter: to be held against it is no help.
 func (l *layerFiles) inStream(ino *layer.Inode) bool {
 	ix := l.held()
-	return ino.Size < passFrom && l.keeper().fits && (ix.View != layer.ViewTOC || ix.Verifies(ino))
+	return ino.Size < passFrom && l.keeper().fits && (ix.View == layer.ViewTar || ix.Verifies(ino))
 }
 
 // read reads the file's content. All of it was verified, by the digest of the file or
