@@ -2,6 +2,7 @@ package fs_test
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -57,4 +58,42 @@ func TestHarvestOfStream(t *testing.T) {
 		}
 	}
 	m.wantFile(im.dir+"/rootfs/f001", content(1, 100_000))
+}
+
+// TestHarvestOfStuck has far more readers wait for a layer of which nothing comes than
+// there is memory for replies, and others read all the same.
+func TestHarvestOfStuck(t *testing.T) {
+	src := newSource(t)
+	var entries []testlayer.File
+	const small, large = 24, 96 // files
+	for i := range small + large {
+		n := 10
+		if i >= small {
+			n = 512 << 10
+		}
+		entries = append(entries, testlayer.Reg(fmt.Sprintf("f%03d", i), string(content(byte(i), n))))
+	}
+	im, other := addFiles(t, src, estargz(t, entries...)), addFiles(t, src, gzipped(t, testlayer.Reg("a", "a\n")))
+	stuck := im.layers[0].gate()
+	m := mountSource(t, src, nil)
+	var reads sync.WaitGroup
+	cat := func(i int) {
+		_, wait := start[Repeat, int64](m.agent, "Cat", Repeat{m.path(fmt.Sprintf("%s/rootfs/f%03d", im.dir, i)), 1})
+		reads.Go(func() {
+			if err := wait(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for i := range small {
+		cat(i)
+	}
+	stuck.waitFor(t, func(b *blob) bool { return b.verifying > 0 }) // the harvest has begun
+	for i := range large {
+		cat(small + i)
+	}
+	stuck.waitFor(t, func(b *blob) bool { return b.waiting >= large })
+	m.wantFile(other.dir+"/rootfs/a", []byte("a\n"))
+	stuck.edit(func(b *blob) { b.gated = false })
+	reads.Wait()
 }

@@ -112,17 +112,17 @@ func largeInodes(ix *layer.Index) []*layer.Inode {
 func (st *layerStream) has(ctx context.Context, ino *layer.Inode) bool {
 	if data := ino.Data(); data != nil {
 		for _, s := range data {
-			if !st.keeps(ctx, s.Offset, s.Length) {
+			if !st.Has(ctx, s.Offset, s.Length) {
 				return false
 			}
 		}
 		return true
 	}
-	return st.keeps(ctx, ino.Offset, ino.Size)
+	return st.Has(ctx, ino.Offset, ino.Size)
 }
 
-// keeps says whether n bytes at off are kept.
-func (st *layerStream) keeps(ctx context.Context, off, n int64) bool {
+// Has says whether n bytes at off are kept.
+func (st *layerStream) Has(ctx context.Context, off, n int64) bool {
 	switch st.look(ctx) {
 	case streamWhole:
 		w := st.known()
@@ -184,7 +184,7 @@ func (st *layerStream) open(ctx context.Context) bool {
 
 // Read reads what is kept.
 func (st *layerStream) Read(ctx context.Context, p []byte, off int64) bool {
-	if !st.keeps(ctx, off, int64(len(p))) {
+	if !st.Has(ctx, off, int64(len(p))) {
 		return false
 	}
 	if made, ok := st.readMade(p, off); made {

@@ -125,10 +125,24 @@ type layerPart struct {
 }
 
 // ReadAt reads verified bytes, as io.ReaderAt's.
-func (p layerPart) ReadAt(ctx context.Context, b []byte, off int64) (int, error) {
-	n, err := p.content.ReadAt(ctx, p.inode, b, off)
-	if _, damaged := errors.AsType[*layer.DamageError](err); damaged && p.blob.settle(ctx) == nil {
-		return p.content.ReadAt(ctx, p.inode, b, off)
-	}
+func (p layerPart) ReadAt(ctx context.Context, b []byte, off int64) (n int, err error) {
+	err = p.settled(ctx, func() error {
+		n, err = p.content.ReadAt(ctx, p.inode, b, off)
+		return err
+	})
 	return n, err
+}
+
+// Wait waits for them, as layer.Content's.
+func (p layerPart) Wait(ctx context.Context, off, n int64) error {
+	return p.settled(ctx, func() error { return p.content.Wait(ctx, p.inode, off, n) })
+}
+
+// settled reads, and once more where wrong bytes of the layer were thrown away.
+func (p layerPart) settled(ctx context.Context, read func() error) error {
+	err := read()
+	if _, damaged := errors.AsType[*layer.DamageError](err); damaged && p.blob.settle(ctx) == nil {
+		return read()
+	}
+	return err
 }

@@ -52,6 +52,8 @@ func NewContent(ix *Index, blob Blob, id string, cache *Cache) *Content {
 type Kept interface {
 	// Read reads all of p from the stream at off, or is false.
 	Read(ctx context.Context, p []byte, off int64) bool
+	// Has says whether Read would have n bytes at off.
+	Has(ctx context.Context, off, n int64) bool
 	// Keep may keep what the span decodes to, which was verified, and says whether it
 	// did. b is the caller's again when it returns.
 	Keep(span int, b []byte) bool
@@ -129,7 +131,7 @@ func (c *Content) stream(ctx context.Context, p []byte, off int64) (n int, err e
 		from := off + int64(n) - s.Out
 		m := min(int64(len(p)-n), s.Size-from)
 		if err := c.span(ctx, i, p[n:][:m], from); err != nil {
-			return n, fmt.Errorf("layer %s: span %d, %d bytes at %d: %w", c.id, i, s.Len, s.Off, err)
+			return n, c.named(i, err)
 		}
 		n += int(m)
 		i++

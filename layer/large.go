@@ -17,14 +17,8 @@ const pieceSize = 1 << 20
 
 // large reads all of p from the large span i at from.
 func (c *Content) large(ctx context.Context, i int, p []byte, from int64) error {
-	for {
-		err := c.shared(ctx, i, func([]byte) {})
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, errGivenUp) {
-			return err
-		}
+	if err := c.verified(ctx, i); err != nil {
+		return err
 	}
 	select {
 	case c.runs <- struct{}{}:
