@@ -3,6 +3,7 @@ package fetch_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"distfs/fetch"
 	"distfs/internal/testregistry"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 )
@@ -226,4 +228,63 @@ func TestFullDiskAndAChange(t *testing.T) {
 		}
 		b.shut()
 	}
+}
+
+// TestStreamOnFullDisk: what a layer decodes to says where the disk is full, and leaves
+// nothing there when it is given up; what fits is read by the next Fetcher.
+func TestStreamOnFullDisk(t *testing.T) {
+	b := setup(t, nil, nil)
+	fullDisk(t, b, 3*mib, nil)
+	key, piece := digest.FromString("key"), bytes.Repeat([]byte("piece"), mib/5)
+	free := func() uint64 {
+		var st unix.Statfs_t
+		if err := unix.Statfs(b.store.Dir(), &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Bfree * uint64(st.Bsize)
+	}
+	before := free()
+	st, err := b.f.NewStream(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := int64(0); err == nil && i < 16; i++ {
+		_, err = st.WriteAt(piece, i*10*mib)
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("WriteAt = %v, want ENOSPC", err)
+	}
+	if got := make([]byte, len(piece)); !readsAll(st, got, 0) || !bytes.Equal(got, piece) {
+		t.Error("what was written before is not what it was")
+	}
+	if err := st.Close(); err != nil {
+		t.Error(err)
+	}
+	if after := free(); after+mib/2 < before { // directories take some
+		t.Errorf("%d bytes are free, %d were before", after, before)
+	}
+	if st, err = b.f.NewStream(key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = st.WriteAt(piece, 10*mib); err == nil {
+		err = st.Commit()
+	}
+	if err = errors.Join(err, st.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b.shut()
+	b.open(&fetch.Options{Offline: true})
+	whole, err := b.f.Stream(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer whole.Close()
+	if got := make([]byte, len(piece)); !readsAll(whole, got, 10*mib) || !bytes.Equal(got, piece) {
+		t.Error("what was kept is not what was written")
+	}
+}
+
+func readsAll(r io.ReaderAt, b []byte, off int64) bool {
+	n, _ := r.ReadAt(b, off)
+	return n == len(b)
 }

@@ -18,8 +18,9 @@ type harvest struct {
 	mu      sync.Mutex
 	misses  int       // files that were not kept, read one soon after the other; guarded by mu
 	last    time.Time // when a file was opened; guarded by mu
-	done    time.Time // when all was gone through; guarded by mu
-	sheaves *sheaves  // while it goes on; guarded by mu
+	done    time.Time // when all was gone through, or no more could be kept; guarded by mu
+	begun   bool      // and did not end; guarded by mu
+	sheaves *sheaves  // what it goes through, once it does; guarded by mu
 }
 
 const (
@@ -40,15 +41,16 @@ func (l *layerFiles) opened(ino *layer.Inode, kept bool) {
 	left := bind(l.held())
 	l.s.beside(func(ctx context.Context) {
 		if !left.strict {
-			if !l.keeper().begin(ctx) {
-				l.harvest.end(true)
+			begun, elsewhere := l.keeper().begin(ctx)
+			if !begun {
+				l.harvest.end(!elsewhere) // who makes it there will have made it
 				return
 			}
 			defer l.keeper().end(ctx)
 		}
 		l.harvest.goOn(left)
 		l.reap(ctx, left)
-		l.harvest.end(left.none())
+		l.harvest.end(left.none() || l.keeper().stopped())
 	})
 }
 
@@ -63,14 +65,17 @@ func (h *harvest) begins(ino *layer.Inode, kept bool, after int) bool {
 	switch {
 	case kept || now.Sub(h.done) < harvestRest:
 		return false
-	case h.sheaves != nil:
-		h.sheaves.urge(ino)
+	case h.begun:
+		if h.sheaves != nil {
+			h.sheaves.urge(ino)
+		}
 		return false
 	case !soon:
 		h.misses = 0
 	}
 	h.misses++
-	return h.misses == after
+	h.begun = h.misses >= after
+	return h.begun
 }
 
 func (h *harvest) goOn(left *sheaves) {
@@ -79,11 +84,12 @@ func (h *harvest) goOn(left *sheaves) {
 	h.sheaves = left
 }
 
-func (h *harvest) end(all bool) {
+// end ends it. It rests for a while where there is nothing more to do.
+func (h *harvest) end(rests bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.sheaves, h.misses = nil, 0
-	if all {
+	h.begun, h.sheaves, h.misses = false, nil, 0
+	if rests {
 		h.done = time.Now()
 	}
 }
@@ -102,20 +108,24 @@ func (h *harvest) idle() bool {
 	return time.Since(h.last) > harvestIdle
 }
 
-// reap goes through what is left. Who reads a file that can't be had hears of it; here
-// the next one is tried.
+// reap goes through what is left, as long as it can be kept: what was kept so far takes the
+// room on a full disk that others want. Who reads a file that can't be had hears of it;
+// here the next one is tried.
 func (l *layerFiles) reap(ctx context.Context, left *sheaves) {
 	ctx, cancel := context.WithCancel(ctx)
 	var fetching, reapers sync.WaitGroup
 	fetching.Go(func() { l.fetch(ctx) })
 	for range left.reapers() {
 		reapers.Go(func() {
-			for ctx.Err() == nil && !l.harvest.idle() {
+			for ctx.Err() == nil && !l.harvest.idle() && !l.keeper().stopped() {
 				sheaf := left.take()
 				if sheaf == nil {
 					return
 				}
 				l.bring(ctx, sheaf)
+			}
+			if l.keeper().stopped() {
+				cancel() // what the other one waits for too
 			}
 		})
 	}
@@ -135,7 +145,9 @@ func (l *layerFiles) bring(ctx context.Context, s *sheaf) {
 		}
 	}
 	for _, ino := range s.files {
-		l.keepFile(ctx, ino)
+		if !l.keeper().stopped() {
+			l.keepFile(ctx, ino)
+		}
 	}
 }
 

@@ -231,18 +231,19 @@ func (st *layerStream) set(state streamState) {
 	}
 }
 
-// begin begins to make it. It is false where it is whole, or can't be made here.
-func (st *layerStream) begin(ctx context.Context) bool {
+// begin begins to make it, if it is not whole and can be made here; elsewhere is that
+// another makes it, or just has.
+func (st *layerStream) begin(ctx context.Context) (begun, elsewhere bool) {
 	if st.look(ctx) == streamWhole {
-		return false
+		return false, false
 	}
 	made, err := st.s.src.NewStream(st.known().key)
 	if err != nil {
 		st.set(streamUnknown) // another may have made it
-		if !errors.Is(err, iofs.ErrExist) {
+		if elsewhere = errors.Is(err, iofs.ErrExist); !elsewhere {
 			st.s.log.Warn("what a layer decodes to is not kept", "layer", st.layer, "err", err)
 		}
-		return false
+		return false, elsewhere
 	}
 	w := st.known()
 	st.mu.Lock()
@@ -251,7 +252,7 @@ func (st *layerStream) begin(ctx context.Context) bool {
 	defer st.bits.Unlock()
 	st.have, st.left = make([]bool, len(w.span)), w.n
 	st.state, st.made, st.failed = streamMaking, made, false
-	return true
+	return true, false
 }
 
 // wants says whether the span is still to be kept.
@@ -294,7 +295,7 @@ func (st *layerStream) keep(span int, b []byte) (bool, error) {
 	return true, nil
 }
 
-// fail has no more kept: what is kept already serves as long as the harvest goes on.
+// fail has no more kept: the harvest ends with it, and nothing is left.
 func (st *layerStream) fail(err error) {
 	st.mu.Lock()
 	said := st.failed

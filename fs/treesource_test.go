@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"testing"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -170,6 +171,12 @@ type streams struct {
 	mu   sync.Mutex
 	made map[digest.Digest]*os.File // whole, or not yet; guarded by mu
 	done map[digest.Digest]bool     // guarded by mu
+	full error                      // not nil: what WriteAt answers; guarded by mu
+	gone int                        // that were closed before they were whole; guarded by mu
+
+	busy    bool // another process makes what is wanted; guarded by mu
+	refused int  // how often that was said; guarded by mu
+	opened  int  // how often a whole one was opened; guarded by mu
 }
 
 type stream struct {
@@ -184,13 +191,15 @@ func (s *source) Stream(key digest.Digest) (fs.Stream, error) {
 	if !s.streams.done[key] {
 		return nil, iofs.ErrNotExist
 	}
+	s.streams.opened++
 	return os.Open(s.streams.made[key].Name())
 }
 
 func (s *source) NewStream(key digest.Digest) (fs.NewStream, error) {
 	s.streams.mu.Lock()
 	defer s.streams.mu.Unlock()
-	if s.streams.made[key] != nil {
+	if s.streams.busy || s.streams.made[key] != nil {
+		s.streams.refused++
 		return nil, iofs.ErrExist
 	}
 	f, err := os.CreateTemp(s.streams.dir, "stream-*")
@@ -202,6 +211,16 @@ func (s *source) NewStream(key digest.Digest) (fs.NewStream, error) {
 	}
 	s.streams.made[key] = f
 	return &stream{f, &s.streams, key}, nil
+}
+
+func (st *stream) WriteAt(p []byte, off int64) (int, error) {
+	st.of.mu.Lock()
+	full := st.of.full
+	st.of.mu.Unlock()
+	if full != nil {
+		return 0, full
+	}
+	return st.File.WriteAt(p, off)
 }
 
 func (st *stream) Commit() error {
@@ -216,6 +235,7 @@ func (st *stream) Close() error {
 	defer st.of.mu.Unlock()
 	if !st.of.done[st.key] {
 		delete(st.of.made, st.key)
+		st.of.gone++
 	}
 	return st.File.Close()
 }
@@ -225,4 +245,29 @@ func (s *source) streamsKept() int {
 	s.streams.mu.Lock()
 	defer s.streams.mu.Unlock()
 	return len(s.streams.done)
+}
+
+func (st *streams) set(f func(st *streams)) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	f(st)
+}
+
+func (st *streams) count(f func(st *streams) int) (n int) {
+	st.set(func(st *streams) { n = f(st) })
+	return n
+}
+
+// evictStreams has none be there any more.
+func (s *source) evictStreams(tb testing.TB) {
+	tb.Helper()
+	s.streams.mu.Lock()
+	defer s.streams.mu.Unlock()
+	for key, f := range s.streams.made {
+		if err := os.Remove(f.Name()); err != nil {
+			tb.Error(err)
+		}
+		delete(s.streams.made, key)
+	}
+	clear(s.streams.done)
 }
