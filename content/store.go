@@ -14,6 +14,7 @@
 //	locks/use                      who has which digest open; never unlinked
 //	locks/evict                    the one who evicts, and who removes a blob just then; never unlinked
 //	locks/index                    the one who changes index.json; never unlinked
+//	locks/<alg>-<hex>.stream       who makes which stream; never unlinked
 //	locks/layers                   who makes the index of which layer; never unlinked
 //	locks/uploads                  who uploads what to which repository; never unlinked
 //	bad/<alg>-<hex>                what lay under this digest and did not have it; for who wants to look, nothing reads it; evicted first

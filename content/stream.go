@@ -19,7 +19,7 @@ type Stream struct {
 	f       *os.File
 	release func()    // of the key
 	lock    *lockFile // of who makes it; nil of a whole one
-	path    string
+	path    string    // of one that is made
 }
 
 // Stream opens the whole stream key, which is a use of it. The key tells not only the layer but all that the stream depends on.
@@ -29,13 +29,12 @@ func (s *Store) Stream(key digest.Digest) (*Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := s.streamPath(s.boot, key)
-	f, err := openWhole(path)
+	f, err := openWhole(s.streamPath(key))
 	if err != nil {
 		release()
 		return nil, fmt.Errorf("stream %s: %w", key, bare(err))
 	}
-	return &Stream{f: f, release: release, path: path}, nil
+	return &Stream{f: f, release: release}, nil
 }
 
 // NewStream makes a new stream. Nobody else sees it before Commit, and who closes it without leaves nothing.
@@ -45,7 +44,7 @@ func (s *Store) NewStream(key digest.Digest) (_ *Stream, err error) {
 	if err != nil {
 		return nil, err
 	}
-	st := &Stream{release: release, path: s.streamPath(s.boot, key)}
+	st := &Stream{release: release, path: s.streamPath(key)}
 	defer func() {
 		if err == nil {
 			return
@@ -59,10 +58,10 @@ func (s *Store) NewStream(key digest.Digest) (_ *Stream, err error) {
 	if st.lock, err = s.openLock(digestName(key) + ".stream"); err != nil {
 		return nil, err
 	}
-	if free, err := st.lock.try(0, 1); err != nil || !free {
-		return nil, errors.Join(err, iofs.ErrExist)
-	}
-	if isWhole(st.path) {
+	switch free, err := st.lock.try(0, 1); {
+	case err != nil:
+		return nil, err
+	case !free || isWhole(st.path):
 		return nil, iofs.ErrExist
 	}
 	if err := os.Remove(st.path); err != nil && !errors.Is(err, iofs.ErrNotExist) { // who made it died
@@ -104,8 +103,8 @@ func (st *Stream) Close() error {
 	return errors.Join(append(errs, st.f.Close())...)
 }
 
-func (s *Store) streamPath(boot bootID, key digest.Digest) string {
-	return s.path("cache", "streams", boot.String(), key.Algorithm().String(), key.Encoded())
+func (s *Store) streamPath(key digest.Digest) string {
+	return s.path("cache", "streams", s.boot.String(), key.Algorithm().String(), key.Encoded())
 }
 
 // sweepStreams removes the streams of earlier boots.

@@ -38,7 +38,7 @@ func (l *layerFiles) opened(ino *layer.Inode, kept bool) {
 	if l.s.quiet || !l.harvest.begins(ino, kept, after) {
 		return
 	}
-	left := bind(l.held())
+	left := bind(l.held(), !l.keeper().fits)
 	l.s.beside(func(ctx context.Context) {
 		if !left.strict {
 			begun, elsewhere := l.keeper().begin(ctx)

@@ -118,12 +118,12 @@ func (l *layerFiles) hold(ix *layer.Index) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.index = ix
+	l.stream = newLayerStream(l.s, l.desc.Digest, ix)
 	l.after = harvestAfter
-	if ix.Streamed() {
+	if !l.stream.fits {
 		l.after = 1
 	}
 	l.content = layer.NewContent(ix, l.blob, string(l.desc.Digest), l.s.layers.spans)
-	l.stream = newLayerStream(l.s, l.desc.Digest, ix)
 	l.content.KeepIn(l.stream)
 	l.s.layers.recent.put(l.key, l, len(ix.Nodes))
 }

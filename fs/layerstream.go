@@ -2,8 +2,6 @@ package fs
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	iofs "io/fs"
 	"sort"
@@ -51,61 +49,12 @@ const (
 	streamWhole
 )
 
-// wantedSpans are the spans to be kept.
-type wantedSpans struct {
-	span []bool
-	n    int
-	key  digest.Digest
-}
-
 func newLayerStream(s *server, dgst digest.Digest, ix *layer.Index) *layerStream {
 	st := &layerStream{s: s, layer: dgst, ix: ix, fits: !ix.Streamed()}
-	st.known = sync.OnceValue(st.wanted)
+	st.known = sync.OnceValue(func() wantedSpans { return wantSpans(dgst, ix) })
 	st.whole.open = func(context.Context) (Stream, error) { return s.src.Stream(st.known().key) }
 	st.whole.close = func(f Stream) { f.Close() }
 	return st
-}
-
-// wanted says which spans are to be kept: those that have anything but a part of a large
-// file.
-func (st *layerStream) wanted() wantedSpans {
-	large := largeInodes(st.ix)
-	w := wantedSpans{span: make([]bool, len(st.ix.Spans))}
-	sum := sha256.New()
-	sum.Write([]byte("stream 1 " + string(st.layer)))
-	for i := range st.ix.Spans {
-		s := &st.ix.Spans[i]
-		for len(large) > 0 && large[0].Offset+large[0].Size < s.Out+s.Size {
-			large = large[1:]
-		}
-		if s.Kind == layer.Zeros || s.Large() || len(large) > 0 && large[0].Offset <= s.Out {
-			continue
-		}
-		w.span[i] = true
-		w.n++
-		b := []byte{byte(s.Kind), s.Bits, 0}
-		if s.Decoded {
-			b[2] = 1
-		}
-		for _, n := range []int64{s.Off, s.Len, s.Skip, s.Out, s.Size} {
-			b = binary.BigEndian.AppendUint64(b, uint64(n))
-		}
-		sum.Write(append(b, s.Digest[:]...))
-	}
-	w.key = digest.NewDigest(digest.SHA256, sum)
-	return w
-}
-
-// largeInodes are the files that are kept by themselves, in the order of the stream.
-func largeInodes(ix *layer.Index) []*layer.Inode {
-	var large []*layer.Inode
-	for _, ino := range ix.Inodes.All() {
-		if ino.Kind == layer.File && ino.Size >= passFrom && ino.Data() == nil && ino.Digest != [32]byte{} {
-			large = append(large, ino)
-		}
-	}
-	sort.Slice(large, func(i, j int) bool { return large[i].Offset < large[j].Offset })
-	return large
 }
 
 // has says whether all of a file's content is kept.

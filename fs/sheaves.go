@@ -39,10 +39,10 @@ func (s *sheaves) reapers() int {
 const sheafSize = 2 << 20
 
 // bind binds what an index has: the files, where the layer is decompressed from its start,
-// else its spans and the large files.
-func bind(ix *layer.Index) *sheaves {
-	s := &sheaves{strict: ix.Streamed()}
-	if s.strict {
+// which is strict, else its spans and the large files.
+func bind(ix *layer.Index, strict bool) *sheaves {
+	s := &sheaves{strict: strict}
+	if strict {
 		s.bindFiles(ix)
 	} else {
 		s.bindSpans(ix)

@@ -112,7 +112,8 @@ func (t *Tree) part(ctx context.Context, dir *File) (*part, error) {
 }
 
 // Lookup returns what has the name in the directory dir, nil being the root. The error is
-// iofs.ErrNotExist if nothing has, a *LinkError for a hard link to nothing; syscall.ENOTDIR if dir is no directory; and those of the indexes.
+// iofs.ErrNotExist if nothing has, a *LinkError for a hard link to nothing,
+// syscall.ENOTDIR if dir is no directory, and those of the indexes.
 func (t *Tree) Lookup(ctx context.Context, dir *File, name string) (*File, error) {
 	in, err := t.part(ctx, dir)
 	if err != nil {

@@ -46,7 +46,7 @@ func (c *Content) ready(ctx context.Context, i int) error {
 	switch s := &c.ix.Spans[i]; {
 	case s.Kind == Zeros:
 		return nil
-	case s.large():
+	case s.Large():
 		return c.verified(ctx, i)
 	case c.cache.get(c.key(i)) != nil:
 		return nil

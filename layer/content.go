@@ -146,7 +146,7 @@ func (c *Content) span(ctx context.Context, i int, p []byte, from int64) error {
 	case s.Kind == Zeros:
 		clear(p)
 		return nil
-	case s.large():
+	case s.Large():
 		return c.large(ctx, i, p, from)
 	}
 	if b := c.cache.get(c.key(i)); b != nil {
@@ -211,7 +211,7 @@ func (c *Content) leave(f *flight, i int) bool {
 
 func (c *Content) fly(ctx context.Context, i int, f *flight) {
 	defer f.cancel()
-	if s := &c.ix.Spans[i]; s.large() {
+	if s := &c.ix.Spans[i]; s.Large() {
 		f.err = c.verify(ctx, i)
 	} else if f.bytes, f.err = c.load(ctx, s); f.err == nil {
 		f.loose = c.kept != nil && c.kept.Keep(i, f.bytes)

@@ -21,9 +21,7 @@ const wholeSpan = 8 << 20
 
 // Large says whether the span is decoded from its start for each who reads in it, and
 // never held as a whole.
-func (s *Span) Large() bool { return s.large() }
-
-func (s *Span) large() bool { return s.Size > wholeSpan || s.Len > wholeSpan }
+func (s *Span) Large() bool { return s.Size > wholeSpan || s.Len > wholeSpan }
 
 // Verifies says whether a file is held against its own digest when its span is.
 func (ix *Index) Verifies(ino *Inode) bool {
@@ -38,7 +36,7 @@ func (ix *Index) Verifies(ino *Inode) bool {
 // Streamed says whether there are parts of the stream that are so large that to read in
 // them is to decompress them from their start: a zstd of one frame, most often.
 func (ix *Index) Streamed() bool {
-	return slices.ContainsFunc(ix.Spans, func(s Span) bool { return s.Kind != Stored && s.Kind != Zeros && s.large() })
+	return slices.ContainsFunc(ix.Spans, func(s Span) bool { return s.Kind != Stored && s.Kind != Zeros && s.Large() })
 }
 
 type sum = [sha256.Size]byte

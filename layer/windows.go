@@ -12,9 +12,9 @@ import (
 
 // windows bound the memory of zstd decoders, each of which has its frame's window, by
 // what they take together: who wants more waits, first come, first served. Who has one
-// waits for none, but perhaps for a host, which may be stuck; so one that
-// had to wait for its blob for most of the time is given up when others wait. It begins anew once
-// it is its turn again, and what came of the blob is here then.
+// waits for none, but perhaps for a host, which may be stuck; so one that had to wait
+// for its blob for most of the time is given up when others wait. It begins anew once it
+// is its turn again, and what came of the blob is here then.
 type windows struct {
 	idle func() // lets go of those that nobody uses
 
