@@ -1,7 +1,6 @@
 package content_test
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	iofs "io/fs"
@@ -74,16 +73,7 @@ func TestIndexTurn(t *testing.T) {
 	turn(other, layer, true)()
 
 	cmd := child(t, "indexing", s.Dir(), layer.String())
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
+	startChild(t, cmd)
 	turn(s, layer, false)
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)

@@ -28,6 +28,21 @@ func child(t *testing.T, what string, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// startChild starts a child, and returns when it has said its first line: it is where it is to be.
+func startChild(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // fillChild fills the ingest of randomBytes(7, size) in the store dir and says on stdout which chunks it fetched: "claim i"
 // before it writes chunk i and "done i" behind.
 func fillChild(args []string) error {
@@ -358,16 +373,7 @@ func TestOneWriterByKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer in.Close()
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
+	startChild(t, cmd)
 	held := content.Expect{Ref: "held", Total: -1}
 	var locked *content.LockedError
 	for _, err := range []error{ingestError(s, held), s.Abort(held)} {

@@ -233,16 +233,7 @@ func TestHeldByAnotherProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer in.Close()
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
+	startChild(t, cmd)
 	if got := evict(t, s, content.EvictOptions{MaxSize: -1, DryRun: true}); len(got) != 1 || got[0].Digest != free {
 		t.Errorf("a dry run beside its user would evict %v, want %s alone", got, free)
 	}
