@@ -18,6 +18,8 @@ type harvest struct {
 	mu      sync.Mutex
 	misses  int       // files that were not kept, read one soon after the other; guarded by mu
 	last    time.Time // when a file was opened; guarded by mu
+	reads   int       // of files that are under way; guarded by mu
+	read    time.Time // when the last of them ended; guarded by mu
 	done    time.Time // when all was gone through, or no more could be kept; guarded by mu
 	begun   bool      // and did not end; guarded by mu
 	sheaves *sheaves  // what it goes through, once it does; guarded by mu
@@ -101,11 +103,25 @@ func (h *harvest) goesOn() bool {
 	return h.sheaves != nil
 }
 
-// idle says whether nobody has opened a file for some time.
+// reading notes that a read of a file begins. end notes that it ended: it may wait for
+// its host for long.
+func (h *harvest) reading() (end func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reads++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.reads--
+		h.read = time.Now()
+	}
+}
+
+// idle says whether nobody has opened or read a file for some time.
 func (h *harvest) idle() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return time.Since(h.last) > harvestIdle
+	return h.reads == 0 && time.Since(h.last) > harvestIdle && time.Since(h.read) > harvestIdle
 }
 
 // reap goes through what is left, as long as it can be kept: what was kept so far takes the

@@ -76,9 +76,11 @@ func (f *treeContent) read(ctx context.Context, obj Object, off int64, n int) (f
 	if off >= end {
 		return fuse.ReadResultData(nil), nil
 	}
-	if bad := errors.Join(obj.Bad(), f.t.layers[f.file.Layer].bad()); bad != nil {
+	l := f.t.layers[f.file.Layer]
+	if bad := errors.Join(obj.Bad(), l.bad()); bad != nil {
 		return nil, bad
 	}
+	defer l.harvest.reading()()
 	if err := f.failure(off, end); err != nil && !obj.Here(off, end-off) {
 		return nil, err
 	}
